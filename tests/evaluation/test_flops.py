@@ -53,6 +53,7 @@ def counted(config: ModelConfig, given: Batch) -> int:
     [
         TRANSFORMER,
         TRANSFORMER | {"activation": "swiglu", "head_width": 6, "tie": "none"},
+        TRANSFORMER | {"decoder": "ssru"},
         *(RECURRENT | {"cell": cell} for cell in ("rnn", "gru", "lstm")),
         RECURRENT | {"bidirectional": False, "encoder_layers": 2, "decoder_layers": 3},
         *(RECURRENT | {"attention": kind} for kind in ("bahdanau", "luong-dot", "luong-general", "luong-concat")),

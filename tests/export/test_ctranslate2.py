@@ -32,6 +32,7 @@ CHANGES: list[dict[str, Any]] = [
     {"activation": "swiglu", "norm": "rms", "positions": "rotary"},
     {"norm": "rms", "norm_position": "post", "embedding_norm": True, "tie": "none"},
     {"positions": "none", "embedding_norm": True},
+    {"positions": "tensor2tensor", "decoder_start": "zeros", "norm_position": "post"},
 ]
 
 
@@ -114,6 +115,7 @@ def test_what_it_cannot_carry_is_refused_by_name(tmp_path: Path) -> None:
         (RecurrentConfig(), "model.kind = recurrent"),
         (TransformerConfig(norm="batch"), "model.norm = batch"),
         (TransformerConfig(head_width=16), "model.head_width = 16"),
+        (TransformerConfig(decoder="ssru"), "model.decoder = ssru"),
     ):
         assert told in obstacle(config)
     with pytest.raises(UsageError, match="norm = batch") as caught:

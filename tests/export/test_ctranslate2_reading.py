@@ -31,6 +31,7 @@ CHANGES: list[dict[str, Any]] = [
     {"positions": "learned", "max_positions": 40, "tie": "none", "activation": "gelu"},
     {"activation": "swiglu", "norm": "rms", "positions": "rotary"},
     {"positions": "none", "embedding_norm": True},
+    {"positions": "tensor2tensor", "decoder_start": "zeros"},
 ]
 
 

@@ -12,10 +12,11 @@ import torch
 
 from vitrail import cli
 from vitrail.data.vocabularies.mapped import MappedPieces
-from vitrail.data.vocabularies.subwords import EOS, PAD, SOS, Vocabularies
+from vitrail.data.vocabularies.subwords import EOS, PAD, SOS, Vocabularies, train_sentencepiece
 from vitrail.errors import ModelError, UsageError
-from vitrail.export.translators import marian_npz, parity
-from vitrail.export.translators.marian_npz import export_marian, import_marian
+from vitrail.export.marian import npz as marian_npz
+from vitrail.export.marian.npz import export_marian, import_marian
+from vitrail.export.translators import parity
 from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model
 from vitrail.models.configs.transformer import TransformerConfig
@@ -25,7 +26,16 @@ pytest.importorskip("ctranslate2")
 
 WORDS = ["the", "a", "small", "red", "dog", "cat", "bird", "eats", "sees", "throws", "bread", "river", "near", "with", "and", "house"]
 MOTS = ["le", "la", "petit", "rouge", "chien", "chat", "oiseau", "mange", "voit", "jette", "pain", "rivière", "près", "avec", "et", "pas"]
-SHAPE: dict[str, Any] = {"encoder_layers": 2, "decoder_layers": 2, "width": 32, "heads": 4, "feed_forward": 48, "output_bias": True}
+SHAPE: dict[str, Any] = {
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "width": 32,
+    "heads": 4,
+    "feed_forward": 48,
+    "output_bias": True,
+    "positions": "tensor2tensor",
+    "decoder_start": "zeros",
+}
 
 
 def spm(words: list[str], size: int) -> bytes:
@@ -86,12 +96,29 @@ def test_the_converter_of_ctranslate2_reads_it_and_it_comes_back_to_the_last_bit
     assert load_model(tmp_path / "back").vocabularies.digest == load_model(model).vocabularies.digest
 
 
+def test_a_model_that_was_trained_here_goes_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its row of <s> is any, as training leaves it; its vocabulary has padding, <s> and bytes; nothing unknown is written."""
+    draw = random.Random(1)
+    lines = [" ".join(draw.choices(words, k=6)) for words in (WORDS, MOTS) for _ in range(200)]
+    both = Vocabularies(*[train_sentencepiece(lines, size=340)] * 2, joint=True)
+    torch.manual_seed(9)
+    config = TransformerConfig.model_validate(SHAPE | {"norm_position": "post", "output_bias": False})
+    tensors = {name: 1.5 * value for name, value in unique_tensors(build_model(config, both)).items()}
+    assert tensors["output_weight"][SOS].any()
+    save_model(tmp_path / "model", tensors=tensors, config=config, vocabularies=both, facts={})
+    monkeypatch.setattr(marian_npz, "check_texts", lambda folder: parity.check_texts(folder, count=24))
+    found = export_marian(tmp_path / "model", tmp_path / "theirs")
+    assert found is not None and [row.equal for row in found.rows] == [24, 24], found.to_text()
+
+
 def test_what_marian_cannot_hold_is_refused_by_name(tmp_path: Path) -> None:
     for number, (changes, zero, told) in enumerate(
         (
             ({"norm_position": "post", "activation": "gelu"}, True, "model.activation = gelu"),
             ({"positions": "rotary"}, True, "model.positions = rotary"),
-            ({}, False, "begins from zeros"),
+            ({"decoder": "ssru"}, True, "model.decoder = ssru"),
+            ({"positions": "sinusoidal"}, True, "model.positions = sinusoidal"),
+            ({"decoder_start": "token"}, False, "model.decoder_start = token, where Marian begins from zeros"),
         )
     ):
         with pytest.raises(UsageError, match=told):

@@ -37,6 +37,7 @@ TRANSFORMERS: list[dict[str, Any]] = [
     {"activation": "swiglu", "norm": "rms", "positions": "rotary", "head_width": 6},
     {"norm": "rms", "norm_position": "post", "embedding_norm": True, "tie": "none", "decoder_layers": 3},
     {"norm": "batch", "positions": "none", "embedding_norm": True, "activation": "silu"},
+    {"positions": "tensor2tensor", "decoder_start": "zeros", "norm_position": "post"},
 ]
 RECURRENT: list[dict[str, Any]] = [
     {"cell": "rnn", "encoder_layers": 2},

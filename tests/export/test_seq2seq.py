@@ -77,6 +77,23 @@ def test_there_the_logits_and_the_texts_are_ours_and_the_way_back_gives_the_same
     assert load_model(tmp_path / "back").vocabularies.digest == load_model(model).vocabularies.digest
 
 
+@pytest.mark.parametrize(
+    "changes", [{"norm_position": "post"}, {"norm_position": "post", "tie": "none"}, {"norm_position": "pre"}], ids=str
+)
+def test_a_decoder_that_begins_from_zeros_begins_from_zeros_there(tmp_path: Path, changes: dict[str, Any]) -> None:
+    model = own(tmp_path / "model", changes | {"decoder_start": "zeros"})
+    seq2seq_folder.SENTENCES = 8
+    found = export_seq2seq(model, tmp_path / "theirs")
+    assert found is not None and [row.equal for row in found.rows] == [8, 8]
+    import_seq2seq(tmp_path / "theirs", tmp_path / "back")
+    before, after = (load_model(tmp_path / name) for name in ("model", "back"))
+    assert after.config == before.config
+    with torch.inference_mode():
+        source, target = torch.tensor([[7, 8, 9, EOS]]), torch.tensor([[SOS, 9, 8]])
+        logits = [one.model.read_out(one.model.decode(target, one.model.encode(source))) for one in (before, after)]
+    assert torch.equal(logits[0][..., EOS:], logits[1][..., EOS:])
+
+
 def test_the_check_can_fail_and_then_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = own(tmp_path / "model", {"norm_position": "post"})
     files = seq2seq_folder._files
@@ -98,6 +115,7 @@ def test_what_they_cannot_hold_is_refused_by_name(tmp_path: Path) -> None:
         (
             ({"norm": "rms", "activation": "swiglu"}, "model.norm = rms, model.activation = swiglu"),
             ({"positions": "rotary"}, "model.positions = rotary"),
+            ({"decoder": "ssru"}, "model.decoder = ssru"),
             ({"tie": "none"}, "model.tie = none with pre-norm"),
             ({"embedding_norm": True}, "model.embedding_norm = True"),
         )

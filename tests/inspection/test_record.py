@@ -249,8 +249,13 @@ def expected(name: str) -> dict[str, set[tuple[int, ...]]]:
     for what, shape, where in rows:
         if (where == "attention" and name not in ATTENTIVE) or (where.startswith("cell") and where != f"cell = {RECURRENT[name].cell}"):
             continue
+        recurs = name in TRANSFORMERS and TRANSFORMERS[name].decoder == "ssru"
+        if where == "decoder = ssru" and not recurs:
+            continue
         head, _, tail = what.partition(".")
         for side, place in STANDING_FOR.get(head, (("", ""),)):
+            if side == "self" and recurs:
+                continue
             own = dict(sizes)
             if side == "encoder":
                 own["T"] = own["S"]

@@ -16,16 +16,13 @@ ARCHITECTURES = {"Transformer", "TransformerConfig", "Recurrent", "RecurrentConf
 BUILDERS = {
     "experiments/norms.py",
     "export/huggingface.py",
+    *(f"export/translators/{name}.py" for name in ("ctranslate2_spec", "ctranslate2_reading", "seq2seq_layout", "seq2seq_folder")),
     "export/encoder_states.py",
-    *(
-        f"export/translators/{name}.py"
-        for name in ("ctranslate2_spec", "ctranslate2_reading", "marian_npz", "seq2seq_layout", "seq2seq_folder")
-    ),
     "bench/translating/carried.py",
     *(f"bench/peers/{name}.py" for name in ("all_peers", "transformer_peers", "recurrent_peers")),
 }
-MODELS = ("models/", "nn/", "native/transformer/", "native/recurrent/", "export/onnx/")
-"""Where architectures are made, with torch, in compiled code, and as graphs of ONNX."""
+MODELS = ("models/", "nn/", "native/transformer/", "native/recurrent/", "export/onnx/", "export/marian/")
+"""Where architectures are made, with torch, in compiled code, as graphs of ONNX, and in Marian's names."""
 READERS = {"startswith", "endswith", "removeprefix", "removesuffix", "compile", "match", "fullmatch", "search", "sub", "findall"}
 SETTINGS = {"norm_position", "positions", "input_feeding", "bidirectional", "reverse_source"}
 """Of one architecture alone."""

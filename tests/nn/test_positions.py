@@ -20,6 +20,19 @@ def test_the_table_is_the_papers_with_its_columns_sorted() -> None:
             assert table[t, 5 + i].item() == pytest.approx(math.cos(angle), abs=3e-5)
 
 
+def test_the_table_of_tensor2tensor_ends_at_a_ten_thousandth() -> None:
+    table = sinusoids(300, 10, steps=4)
+    for t in (0, 1, 17, 299):
+        for i in range(5):
+            angle = t / 10000 ** (i / 4)
+            assert table[t, i].item() == pytest.approx(math.sin(angle), abs=3e-5)
+            assert table[t, 5 + i].item() == pytest.approx(math.cos(angle), abs=3e-5)
+    positions = SinusoidalPositions(10, steps=4)
+    torch.testing.assert_close(positions(torch.zeros(1, 3, 10), 600)[0], sinusoids(603, 10, steps=4)[600:])
+    with pytest.raises(UsageError, match="at least 4"):
+        SinusoidalPositions(2, steps=0)
+
+
 def test_the_table_grows_and_keeps_what_it_had() -> None:
     positions = SinusoidalPositions(8)
     early = positions(torch.zeros(1, 4, 8))

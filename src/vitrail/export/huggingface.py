@@ -171,7 +171,9 @@ def _require(config: MaskedConfig | CausalConfig, **wanted: Any) -> None:
 
 
 def _position_rows(config: MaskedConfig | CausalConfig, tensors: Mapping[str, Tensor], name: str) -> Tensor:
-    return tensors[name].float() if config.positions == "learned" else sinusoids(config.context, config.width)
+    if config.positions == "learned":
+        return tensors[name].float()
+    return sinusoids(config.context, config.width, steps=config.sinusoid_steps)
 
 
 _CLASSES: dict[MaskedType, str] = {

@@ -14,7 +14,7 @@ from vitrail.evaluation.gradient_norms import record_gradients
 from vitrail.models.base import AutoregressiveModel, Model
 from vitrail.models.places import Place, find, gradient_places, probes_at
 from vitrail.nn.attention import MultiHeadAttention
-from vitrail.nn.cells import Cell
+from vitrail.nn.cells import SSRU, Cell
 from vitrail.nn.layers import FeedForward, MaskedBatchNorm, Residual, TokenNorm
 from vitrail.nn.probe import Hook, listen, refuse_compiled, trace
 
@@ -199,6 +199,8 @@ def _parameters(model: nn.Module) -> Arrays:
                 found |= {f"{name}.{own}": values for own, values in part.norm.named_parameters()}
             case MaskedBatchNorm():
                 found |= {f"{name}.{own}": values for own, values in (*part.named_parameters(), *part.named_buffers())}
+            case SSRU():
+                found |= {f"{name}.{own}": values[:COLUMNS] for own, values in part.named_parameters()}
             case Cell():
                 weights = ((own, getattr(part, own)) for own in ("input_weight", "hidden_weight", "input_bias", "hidden_bias"))
                 by_gate = {own: values.unflatten(0, (part.gates, part.width)) for own, values in weights if values is not None}

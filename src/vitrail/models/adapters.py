@@ -19,7 +19,7 @@ from vitrail.models.base import unique_tensors
 from vitrail.models.model_folder import load_folder, save_model
 from vitrail.models.stored import model_folder
 from vitrail.nn.attention import MultiHeadAttention
-from vitrail.nn.cells import Cell
+from vitrail.nn.cells import SSRU, Cell
 from vitrail.nn.layers import FeedForward
 from vitrail.nn.lora import adapt, add_low_rank
 
@@ -61,6 +61,8 @@ def adaptable(model: nn.Module) -> dict[Matrices, list[str]]:
             case FeedForward():
                 names = [name for name in ("expand", "gate", "contract") if getattr(module, name) is not None]
                 found.setdefault("feed_forward", []).extend(f"{path}.{name}.weight" for name in names)
+            case SSRU():
+                found.setdefault("recurrent", []).extend(f"{path}.{name}.weight" for name in ("candidate", "forget"))
             case Cell():
                 found.setdefault("recurrent", []).extend(f"{path}.{name}" for name in ("input_weight", "hidden_weight"))
             case _:

@@ -47,7 +47,7 @@ residual      a residual sum
 norm          output of the norm of a residual connection
 feed_forward  the neurons of a feed-forward layer, after the activation
 hidden        h, the state of a recurrent cell
-cell          c, the second state of an LSTM cell
+cell          c, the second state of an LSTM cell, or what an SSRU remembers
 gate          a gate of a recurrent cell, or its candidate
 memory        output of the encoder, read by the decoder
 output        combined output of several parts: both directions of a recurrent layer, or a recurrent decoder with its attention
@@ -196,6 +196,12 @@ def cell_places(path: str, kind: CellKind, *, side: Side, layer: int, order: Ord
     return [hidden, *(Place(f"{path}.{name}", role, side, layer, order=order) for name, role in _STATES[kind].items())]
 
 
+def ssru_places(path: str, *, layer: int) -> list[Place]:
+    """The places of an `SSRU`, which a decoder has."""
+    roles: dict[str, Role] = {"forget_gate": "gate", "cell": "cell", "hidden": "hidden"}
+    return [Place(f"{path}.{name}", role, "target", layer) for name, role in roles.items()]
+
+
 # Paths of modules, weights and derived values, without Probes.
 
 _LAYER = re.compile(r"((?:encoder|decoder|cells)\.(\d+))(?:\.|$)")
@@ -273,7 +279,8 @@ def common_names(names: Sequence[str]) -> dict[str, str]:
     """The name of each weight by what it does, which is the same in models of every kind.
 
     A block numbers its residual connections from first to last: the one around the feed-forward is the second of a block that reads only
-    its own side, and the third of one that also reads the source. A recurrent language model is the decoder of a translator.
+    its own side, and the third of one that also reads the source. The first is around self-attention or an SSRU. A recurrent language
+    model is the decoder of a translator.
     """
     crossed = {layer_of(name) for name in names if ".cross_attention." in name}
 

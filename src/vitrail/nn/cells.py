@@ -219,6 +219,42 @@ class LSTMCell(Cell):
         return outputs, (self._last(outputs, keep, carry[0]), after[1])
 
 
+class SSRU(nn.Module):
+    """Simpler simple recurrent unit, in place of a decoder's self-attention: what it remembers has one size, however long the text is.
+
+    f_t = σ(W_f·x_t + b_f);  c_t = f_t * c_{t-1} + (1 - f_t) * W·x_t;  h_t = ReLU(c_t)
+
+    Source: Kim et al. 2019, From Research to Production and Back. No product reads the state, so that those of all time steps are one; what
+    is left of the recurrence is one operation a step.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.candidate = nn.Linear(width, width, bias=False)
+        self.forget = nn.Linear(width, width)
+        self.forget_gate, self.cell, self.hidden = Probe(), Probe(), Probe()
+
+    def start(self, rows: int, like: Tensor) -> Float[Tensor, "B D"]:
+        """c before the first step: zeros."""
+        return like.new_zeros(rows, self.width)
+
+    def forward(
+        self, values: Float[Tensor, "B T D"], cell: Float[Tensor, "B D"] | None = None
+    ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B D"]]:
+        """Run over a sequence, in which padding comes last. Returns: h after every step, and the last c.
+
+        Args: cell: c before; None: zeros.
+        """
+        candidate, gate = self.candidate(values), self.forget_gate(self.forget(values).sigmoid())
+        cell = self.start(len(values), candidate) if cell is None else cell.to(candidate.dtype)
+        cells: list[Tensor] = []
+        for new, kept in zip(candidate.unbind(1), gate.unbind(1), strict=True):
+            cell = self.cell(torch.lerp(new, cell, kept))
+            cells.append(cell)
+        return self.hidden(torch.stack(cells, dim=1).relu()), cell
+
+
 CELLS: dict[CellKind, type[Cell]] = {"rnn": ElmanCell, "gru": GRUCell, "lstm": LSTMCell}
 """The class of each kind of cell."""
 

@@ -7,25 +7,25 @@ from torch import Tensor, nn
 from vitrail.errors import UsageError
 
 
-def frequencies(width: int) -> Float[Tensor, " E"]:
-    """1 / 10000^(2i/D) for i < D/2: the angle from one position to the next, in radians."""
-    return torch.exp(torch.arange(width // 2) * (-torch.log(torch.tensor(10000.0)) / (width // 2)))
+def frequencies(width: int, *, steps: int | None = None) -> Float[Tensor, " E"]:
+    """1 / 10000^(i/N) for i < D/2: the angle from one position to the next, in radians; N is D/2 unless `steps` says it."""
+    return torch.exp(torch.arange(width // 2) * (-torch.log(torch.tensor(10000.0)) / (steps or width // 2)))
 
 
-def sinusoids(length: int, width: int) -> Float[Tensor, "T D"]:
-    """The fixed table P[t, i] = sin(t / 10000^(2i/D)) for i < D/2, then the cosines of the same angles.
+def sinusoids(length: int, width: int, *, steps: int | None = None) -> Float[Tensor, "T D"]:
+    """The fixed table P[t, i] = sin(t / 10000^(i/N)) for i < D/2, then the cosines of the same angles; see `frequencies`.
 
     Source: Vaswani et al. 2017, section 3.5. Differs from it: sine half then cosine half (as Tensor2Tensor and Hugging Face Marian
-    do) instead of interleaved, a fixed permutation of the columns.
+    do) instead of interleaved, a fixed permutation of the columns. Tensor2Tensor, Marian and fairseq have N = D/2 - 1.
     """
-    angles = torch.arange(length)[:, None] * frequencies(width)
+    angles = torch.arange(length)[:, None] * frequencies(width, steps=steps)
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
-def grow_table(table: Float[Tensor, "T D"], length: int) -> Float[Tensor, "T2 D"]:
+def grow_table(table: Float[Tensor, "T D"], length: int, *, steps: int | None = None) -> Float[Tensor, "T2 D"]:
     """A table of sinusoids for at least this length; usable with gradients even if a search made it."""
     with torch.inference_mode(False):
-        return sinusoids(2 * length, table.shape[1]).to(table)
+        return sinusoids(2 * length, table.shape[1], steps=steps).to(table)
 
 
 def end_of(start: int | Int[Tensor, "B T"], embedded: Float[Tensor, "B T D"]) -> int:
@@ -34,21 +34,25 @@ def end_of(start: int | Int[Tensor, "B T"], embedded: Float[Tensor, "B T D"]) ->
 
 
 class SinusoidalPositions(nn.Module):
-    """Adds the sinusoid table to token embeddings: X + P. Nothing is learned; the table grows to any length."""
+    """Adds the sinusoid table to token embeddings: X + P. Nothing is learned; the table grows to any length.
 
-    def __init__(self, width: int) -> None:
+    Args: steps: see `sinusoids`.
+    """
+
+    def __init__(self, width: int, *, steps: int | None = None) -> None:
         super().__init__()
-        if width % 2:
-            raise UsageError(f"width {width} with sinusoidal positions", expected="an even width")
+        if width % 2 or steps == 0:
+            raise UsageError(f"width {width} with sinusoidal positions", expected="an even width" if width % 2 else "at least 4")
+        self.steps = steps
         self.table: Tensor
-        self.register_buffer("table", sinusoids(256, width), persistent=False)
+        self.register_buffer("table", sinusoids(256, width, steps=steps), persistent=False)
 
     def forward(self, embedded: Float[Tensor, "B T D"], start: int | Int[Tensor, "B T"] = 0) -> Float[Tensor, "B T D"]:
         """Add the positions `start`, `start + 1`, ... to the tokens of each row, or to each token its own."""
         # Another thread may put its own table there meanwhile: what was looked at is used.
         table, end = self.table, end_of(start, embedded)
         if end > table.shape[0]:
-            self.table = table = grow_table(table, end)
+            self.table = table = grow_table(table, end, steps=self.steps)
         return embedded + (table[start:end] if isinstance(start, int) else table[start]).to(embedded.dtype)
 
 

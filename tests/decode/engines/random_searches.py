@@ -42,11 +42,12 @@ def random_config(draw: np.random.Generator) -> TransformerConfig:
             "activation": draw.choice(["relu", "gelu", "silu", "swiglu"]),
             "norm": draw.choice(["layer", "rms", "batch"]),
             "norm_position": draw.choice(["pre", "post"]),
-            "positions": draw.choice(["sinusoidal", "learned", "rotary", "none"]),
+            "positions": draw.choice(["sinusoidal", "tensor2tensor", "learned", "rotary", "none"]),
             "max_positions": 80,
             "embedding_norm": bool(draw.random() < 0.3),
             "tie": draw.choice(["all", "target", "none"]),
             "output_bias": bool(draw.random() < 0.3),
+            "decoder_start": draw.choice(["token", "zeros"]),
         }
     )
 

@@ -28,6 +28,8 @@ def obstacle(loaded: LoadedModel) -> str:
     plain = config.norm == "layer" and config.activation in ("relu", "gelu") and config.positions == "sinusoidal"
     if not plain or config.embedding_norm or config.width_of_head * config.heads != config.width:
         return "only layer norm, relu or gelu, sinusoidal positions and heads of width / heads are carried over"
+    if config.decoder == "ssru" or config.decoder_start == "zeros":
+        return "only decoders with self-attention that begin from <s> are carried over"
     if config.output_bias:
         return "a bias on the output is not carried over"
     if not all(isinstance(one, SentencePieceSubwords) for one in (loaded.vocabularies.source, loaded.vocabularies.target)):

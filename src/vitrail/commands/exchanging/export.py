@@ -1,7 +1,7 @@
 """vitrail export: a model in the layout of another program."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import typer
 
@@ -11,7 +11,7 @@ from vitrail.errors import ModelError, UsageError
 
 _MOST = 1e-4
 """Largest difference of a logit that is still rounding."""
-To = Literal["huggingface", "ctranslate2", "marian", "onnx", "argos", "sentence-transformers"]
+To = Literal["huggingface", "ctranslate2", "marian", "onnx", "argos", "sentence-transformers", "bergamot"]
 Compute = Literal["float32", "int8", "int8_float32", "int8_bfloat16", "int8_float16", "int16", "bfloat16", "float16"]
 
 
@@ -30,7 +30,9 @@ def export(
     *,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the other program's folder is written.")],
     to: Annotated[To, typer.Option(help="The layout; see --list.")] = "huggingface",
-    compute: Annotated[Compute, typer.Option(help="Numbers of the weights, with ctranslate2 and argos.")] = "float32",
+    compute: Annotated[
+        Compute | None, typer.Option(help="Numbers of the weights: with ctranslate2 and argos (float32), bergamot (int8, or float32).")
+    ] = None,
     page: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Also write a page that translates offline, with onnx; the folder of npm's onnxruntime-web."),
@@ -52,8 +54,10 @@ def export(
     graphs and a program that runs them, and with --page a page that translates offline. What a layout cannot hold is refused by name.
     """
     del shown
-    if compute != "float32" and to not in ("ctranslate2", "argos"):
-        raise UsageError(f"--compute {compute} --to {to}", expected="--to ctranslate2 or --to argos")
+    every = get_args(Compute)
+    allowed: dict[To, tuple[str, ...]] = {"ctranslate2": every, "argos": every, "bergamot": ("int8", "float32")}
+    if compute is not None and compute not in allowed.get(to, ("float32",)):
+        raise UsageError(f"--compute {compute} --to {to}", expected="--to ctranslate2 or --to argos; int8 or float32 with bergamot")
     if python is not None and to != "argos":
         raise UsageError(f"--python --to {to}", expected="--to argos")
     if page is not None and to != "onnx":
@@ -62,13 +66,15 @@ def export(
         case "huggingface":
             _huggingface(model, output, check=check)
         case "ctranslate2":
-            _ctranslate2(model, output, compute=compute, check=check)
+            _ctranslate2(model, output, compute=compute or "float32", check=check)
         case "marian":
             _marian(model, output, check=check)
+        case "bergamot":
+            _bergamot(model, output, rounds=compute != "float32", check=check)
         case "onnx":
             _onnx(model, output, page=page, check=check)
         case "argos":
-            _argos(model, output, compute=compute, python=python, check=check)
+            _argos(model, output, compute=compute or "float32", python=python, check=check)
         case "sentence-transformers":
             _encoder(model, output, check=check)
 
@@ -100,12 +106,21 @@ def _language_model(model: Path, output: Path, *, check: bool) -> None:
 
 
 def _marian(model: Path, output: Path, *, check: bool) -> None:
-    from vitrail.export.translators.marian_npz import export_marian
+    from vitrail.export.marian.npz import export_marian
 
     found = export_marian(model, output, check=check)
     if found is not None:
         console.show(found.to_text())
     console.show(f"{output}: written; how to run it: marian-decoder -m model.npz -v vocab.yml vocab.yml, on pieces of source.spm")
+
+
+def _bergamot(model: Path, output: Path, *, rounds: bool, check: bool) -> None:
+    from vitrail.export.marian.browser import export_browser
+
+    found = export_browser(model, output, compute="int8" if rounds else "float32", check=check)
+    if found is not None:
+        console.show(found.to_text())
+    console.show(f"{output}: written; how to run it: {output / 'README.md'}")
 
 
 def _ctranslate2(model: Path, output: Path, *, compute: Compute, check: bool) -> None:
@@ -129,7 +144,7 @@ def _onnx(model: Path, output: Path, *, page: Path | None, check: bool) -> None:
 def _argos(model: Path, output: Path, *, compute: Compute, python: Path | None, check: bool) -> None:
     from vitrail.export.argos.package import export_argos, named
 
-    found = export_argos(model, output, compute=compute, python=python, check=check)
+    found = export_argos(model, output, compute=compute or "float32", python=python, check=check)
     if found is not None:
         console.show(found.to_text())
     console.show(f"{named(output)}: written; how to install it: argospm install {named(output).name}")

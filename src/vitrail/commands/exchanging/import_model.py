@@ -29,8 +29,8 @@ def import_model(
     """
     from vitrail.export.fasttext import import_fasttext
     from vitrail.export.huggingface import import_huggingface
+    from vitrail.export.marian.npz import import_marian, is_marian
     from vitrail.export.translators.ctranslate2_reading import import_ctranslate2, is_ctranslate2
-    from vitrail.export.translators.marian_npz import import_marian, is_marian
     from vitrail.export.translators.seq2seq_folder import import_seq2seq, is_seq2seq
 
     if is_marian(folder):

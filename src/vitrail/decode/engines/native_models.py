@@ -251,7 +251,7 @@ class NativeTransformer(NativeModel):
     def extend_positions(self, wanted: int) -> None:
         """See `NativeModel.extend_positions`. A language model forgets what is too far back."""
         wanted = min(wanted, self.architecture.context or wanted)
-        if wanted > self.positions and self.architecture.positions in ("sinusoidal", "rotary"):
+        if wanted > self.positions and self.architecture.positions in ("sinusoidal", "tensor2tensor", "rotary"):
             table = transformer_packing.position_table(self.architecture, None, 2 * wanted).reshape(-1)
             self.packed = self.packed._replace(weights=self.packed.weights._replace(positions=table))
             self.positions = 2 * wanted

@@ -1,10 +1,17 @@
 """The other programs that `vitrail export` writes for, and whether they are installed."""
 
+import os
+import shutil
 from collections.abc import Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import NamedTuple
 
 from vitrail.doctor.findings import Finding
+
+BERGAMOT = "@browsermt/bergamot-translator"
+BERGAMOT_FOLDER = "VITRAIL_BERGAMOT"
+"""Environment: the folder of that package, where it is in no node_modules of this folder or one above."""
 
 
 class Exit(NamedTuple):
@@ -12,15 +19,16 @@ class Exit(NamedTuple):
 
     carries: str
     program: str
-    """The name of its module."""
+    """The name of its module, or of its package for node."""
     install: str
 
 
 EXITS: dict[str, Exit] = {
     "huggingface": Exit("Transformers that translate, language models", "transformers", "pip install 'vitrail[hf]'"),
     "ctranslate2": Exit("Transformers that translate", "ctranslate2", "pip install ctranslate2"),
-    "marian": Exit("Transformers that came from Marian, by its .npz", "ctranslate2", "pip install ctranslate2"),
+    "marian": Exit("Transformers that begin from zeros, by Marian's .npz", "ctranslate2", "pip install ctranslate2"),
     "onnx": Exit("Transformers and recurrent networks that translate", "onnxruntime", "pip install 'vitrail[onnx]'"),
+    "bergamot": Exit("students (--preset student) for Firefox's engine", BERGAMOT, f"npm install {BERGAMOT}"),
     "sentence-transformers": Exit("encoders of Transformers that translate", "sentence_transformers", "pip install sentence-transformers"),
     "argos": Exit("Transformers with BPE or unigram pieces", "argostranslate", "benchmarks/environments.sh, then --python"),
 }
@@ -29,7 +37,18 @@ EXITS: dict[str, Exit] = {
 
 def installed_programs() -> dict[str, bool]:
     """Whether the program of each exit is installed; nothing is imported."""
-    return {name: find_spec(one.program) is not None for name, one in EXITS.items()}
+    return {
+        name: find_bergamot() is not None if one.program == BERGAMOT else find_spec(one.program) is not None for name, one in EXITS.items()
+    }
+
+
+def find_bergamot() -> Path | None:
+    """The folder of bergamot-translator's package for node; None without it or without node."""
+    if shutil.which("node") is None:
+        return None
+    given, here = os.environ.get(BERGAMOT_FOLDER), Path.cwd()
+    places = [Path(given)] if given else [folder / "node_modules" / BERGAMOT for folder in (here, *here.parents)]
+    return next((place for place in places if (place / "worker" / "bergamot-translator-worker.wasm").is_file()), None)
 
 
 def judge_programs(installed: Mapping[str, bool]) -> Finding:

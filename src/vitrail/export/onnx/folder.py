@@ -80,6 +80,10 @@ def make_graphs(loaded: LoadedModel) -> Graphs:
             f"{total / 2**30:.1f} GiB of weights", expected="less than 2 GiB, as a file of ONNX holds", remedy="--to ctranslate2"
         )
     match loaded.config:
+        case TransformerConfig(decoder="ssru"):
+            raise UsageError(
+                "model.decoder = ssru", expected="attention, for --to onnx", remedy="vitrail export --to bergamot, for a student"
+            )
         case TransformerConfig() as config:
             return transformer_graphs(config, tensors)
         case RecurrentConfig() as config:

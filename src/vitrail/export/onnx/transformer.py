@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from vitrail.data.vocabularies.subwords import SOS
 from vitrail.export.onnx.graph import Graph, Tensors
 from vitrail.export.onnx.parts import Carried, Graphs
 from vitrail.models.configs.transformer import TransformerConfig
@@ -97,18 +98,22 @@ class _Blocks:
         """X + P of a side's tokens, and its norm."""
         graph = self._graph
         values = graph.embed(tokens, f"{side}_embedding.weight")
-        if self._config.positions == "sinusoidal":
-            values = graph.op("Add", values, graph.op("Concat", *self._waves(positions, self._config.width), axis=1))
+        if side == "target" and self._config.decoder_start == "zeros":
+            others = graph.op("Not", graph.op("Equal", tokens, graph.constant([SOS], integer=True)))
+            values = graph.op("Mul", values, graph.unsqueeze(graph.op("Cast", others, to=1), 2))
+        if self._config.positions in ("sinusoidal", "tensor2tensor"):
+            waves = self._waves(positions, self._config.width, steps=self._config.sinusoid_steps)
+            values = graph.op("Add", values, graph.op("Concat", *waves, axis=1))
         if self._config.positions == "learned":
             # Beyond the last learned position, Gather raises an error.
             values = graph.op("Add", values, graph.op("Gather", graph.weight(f"{side}_positions.weight"), positions, axis=0))
         return self.norm(values, f"{side}_norm") if self._config.embedding_norm else values
 
-    def _waves(self, positions: str, width: int) -> tuple[str, str]:
+    def _waves(self, positions: str, width: int, *, steps: int | None = None) -> tuple[str, str]:
         """Sine and cosine of the angles of some positions (T, width / 2)."""
         graph = self._graph
         numbers = graph.unsqueeze(graph.op("Cast", positions, to=1), 1)
-        angles = graph.op("Mul", numbers, graph.array(f"frequencies_{width}", frequencies(width).numpy()))
+        angles = graph.op("Mul", numbers, graph.array(f"frequencies_{width}", frequencies(width, steps=steps).numpy()))
         return graph.op("Sin", angles), graph.op("Cos", angles)
 
     def turn(self, positions: str) -> tuple[str, str] | None:

@@ -163,7 +163,7 @@ def _foreign_vocabularies(
     rows: list[list[int | None]] = []
     for tokens, name in zip(lists, (names[0], names[-1]), strict=True):
         places = {token: place for place, token in enumerate(tokens)}
-        start = None if starts_from_zero else places.get(str(settings.get("decoder_start_token")))
+        start = places.get(SPECIAL[SOS] if starts_from_zero else str(settings.get("decoder_start_token")))
         special = [places.get(SPECIAL[PAD]), places.get(str(settings.get("unk_token"))), start, places.get(str(settings.get("eos_token")))]
         if special[UNK] is None or special[EOS] is None:
             raise ModelError(f"{folder}: no unknown token or no end in its vocabulary", expected="unk_token and eos_token of config.json")
@@ -239,6 +239,7 @@ class _Reading:
                     "norm_position": "pre" if number("encoder/pre_norm", 1) else "post",
                     "embedding_norm": "encoder/layernorm_embedding/gamma" in variables,
                     "tie": ("all" if both else "target") if tied else "none",
+                    "decoder_start": "zeros" if number("decoder/start_from_zero_embedding", 0) else "token",
                     "output_bias": bool(never) or "decoder/projection/bias" in variables,
                     **self._positions(targets.shape[1]),
                 }
@@ -266,8 +267,10 @@ class _Reading:
         table = self._of("encoder/position_encodings/encodings")
         if not table.any():
             return {"positions": "none"}
-        same = width % 2 == 0 and bool((table - sinusoids(*table.shape)).abs().max() < 1e-4 * len(table))
-        return {"positions": "sinusoidal"} if same else {"positions": "learned", "max_positions": len(table)}
+        for name, steps in (("sinusoidal", width // 2), ("tensor2tensor", width // 2 - 1)):
+            if width % 2 == 0 and steps and bool((table - sinusoids(*table.shape, steps=steps)).abs().max() < 1e-4 * len(table)):
+                return {"positions": name}
+        return {"positions": "learned", "max_positions": len(table)}
 
     def tables(self, config: TransformerConfig, rows: Sequence[Sequence[int | None]], never: Sequence[int]) -> dict[str, Tensor]:
         """Embeddings, output, positions and their norms."""

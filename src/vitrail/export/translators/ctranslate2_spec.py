@@ -37,6 +37,8 @@ def obstacle(config: Any) -> str:
     """What CTranslate2 cannot carry of a model of this configuration, with what it can; empty where it carries all."""
     if not isinstance(config, TransformerConfig) or config.kind != "transformer":
         return f"model.kind = {config.kind}: CTranslate2 has Transformers that translate"
+    if config.decoder == "ssru":
+        return "model.decoder = ssru: CTranslate2 has decoders with self-attention"
     if config.norm == "batch":
         return "model.norm = batch: CTranslate2 has layer and rms norms"
     if config.positions == "rotary" and config.width_of_head % 2:
@@ -81,6 +83,7 @@ def make_spec(loaded: LoadedModel, *, align: AlignmentHeads | None = None, banne
     if config.norm_position == "pre":
         writer.norm(spec.encoder.layer_norm, "encoder_norm")
         writer.norm(spec.decoder.layer_norm, "decoder_norm")
+    spec.decoder.start_from_zero_embedding = config.decoder_start == "zeros"
     spec.decoder.projection.weight = writer.output()
     if "output_bias" in tensors or banned:
         bias = tensors.get("output_bias", np.zeros(len(writer.output()), np.float32))
@@ -131,8 +134,8 @@ class _Writer:
         place.weight = self._tensors[f"{side}_embedding.weight"]
         part.scale_embeddings = True
         match self._config.positions:
-            case "sinusoidal":
-                part.position_encodings.encodings = sinusoids(POSITIONS, self._config.width).numpy()
+            case "sinusoidal" | "tensor2tensor":
+                part.position_encodings.encodings = sinusoids(POSITIONS, self._config.width, steps=self._config.sinusoid_steps).numpy()
             case "learned":
                 part.position_encodings.encodings = self._tensors[f"{side}_positions.weight"]
             case "none":

@@ -26,7 +26,7 @@ def type_for(config: Any, vocabularies: Vocabularies) -> Seq2SeqType:
     if not isinstance(config, TransformerConfig) or config.kind != "transformer":
         raise UsageError(f"model.kind = {config.kind}", expected="a Transformer that translates, for --to huggingface")
     type: Seq2SeqType = "marian" if config.norm_position == "post" else "pegasus"
-    wanted: dict[str, Any] = {"norm": "layer", "positions": "sinusoidal", "embedding_norm": False}
+    wanted: dict[str, Any] = {"norm": "layer", "positions": "sinusoidal", "embedding_norm": False, "decoder": "attention"}
     faults = [f"model.{name} = {getattr(config, name)}" for name, value in wanted.items() if getattr(config, name) != value]
     if config.activation not in _ACTIVATIONS:
         faults.append(f"model.activation = {config.activation}")
@@ -37,7 +37,7 @@ def type_for(config: Any, vocabularies: Vocabularies) -> Seq2SeqType:
     if faults:
         raise UsageError(
             f"{', '.join(faults)}: not what the layouts of Marian and Pegasus hold",
-            expected="layer norm, sinusoidal positions, relu, gelu or silu; with pre-norm, embeddings shared by both sides",
+            expected="layer norm, sinusoidal positions, self-attention, relu, gelu or silu; with pre-norm, embeddings shared by both sides",
             remedy="vitrail export --to ctranslate2, or train with these settings",
         )
     return type

@@ -14,7 +14,7 @@ from vitrail.models.kinds.autoencoder import AutoencoderModel
 from vitrail.models.kinds.classifier import BagClassifier, ClassifierModel
 from vitrail.models.places import AttentionType, attentions, find, probes_at
 from vitrail.nn.attention import MultiHeadAttention, StepAttention
-from vitrail.nn.cells import Cell
+from vitrail.nn.cells import SSRU, Cell
 from vitrail.nn.layers import FeedForward
 from vitrail.nn.probe import Hook, listen
 
@@ -65,7 +65,7 @@ def _switch_off(model: Model, part: Part) -> list[tuple[str, Hook]]:
             return [(part.place, _zero)]
         case FeedForward():
             return [(probes["feed_forward"], _zeroing(existing(part, units_of(module))))]
-        case Cell():
+        case Cell() | SSRU():
             return [(probes["hidden"], _zeroing(existing(part, units_of(module))))]
         case nn.Module() if part.place and not part.units:
             inner = [name for name, child in module.named_children() if units_of(child)]

@@ -10,7 +10,7 @@ from vitrail.errors import UsageError
 from vitrail.models.base import Model
 from vitrail.models.places import ATTENTION_SIDES, AttentionType, attentions, numbered
 from vitrail.nn.attention import MultiHeadAttention, StepAttention
-from vitrail.nn.cells import Cell
+from vitrail.nn.cells import SSRU, Cell
 from vitrail.nn.layers import FeedForward
 
 _PART = re.compile(r"\s*([a-z_0-9.]+?)\s*(?::\s*([\d\s,-]+))?\s*")
@@ -23,7 +23,7 @@ class Part(NamedTuple):
     """`encoder.0` (all sublayers of a layer), a sublayer such as `encoder.0.feed_forward`, a recurrent cell such as `decoder.0`,
     `attention`, or the name of any Probe."""
     units: tuple[int, ...] = ()
-    """Heads of an attention, neurons of a feed-forward, hidden units of a cell, by number from 0; empty: all of the place."""
+    """Heads of an attention, neurons of a feed-forward, hidden units of a cell or an SSRU, by number from 0; empty: all of the place."""
 
     def __str__(self) -> str:
         return f"{self.place}:{write_numbers(self.units)}" if self.units else self.place
@@ -87,7 +87,7 @@ def units_of(part: nn.Module) -> int:
             return 1
         case FeedForward():
             return part.contract.in_features
-        case Cell():
+        case Cell() | SSRU():
             return part.width
         case _:
             return 0

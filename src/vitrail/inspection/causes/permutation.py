@@ -24,6 +24,7 @@ TOLERANCE = 1e-5
 
 _WAYS = {
     "sinusoidal": "sinusoidal positions, added to the embeddings",
+    "tensor2tensor": "sinusoidal positions with the frequencies of Tensor2Tensor, added to the embeddings",
     "learned": "learned positions, added to the embeddings",
     "rotary": "rotary positions, which rotate queries and keys",
     "none": "no positions",

@@ -1,5 +1,6 @@
 """What the configurations of several kinds have in common: the shape of blocks and of cells."""
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from pydantic import Field, model_validator
@@ -8,7 +9,7 @@ from vitrail.config import Config
 from vitrail.models.places import Place, Side, attention_places
 from vitrail.nn.options import Activation, CellKind, CellNorm, Norm, NormPosition
 
-Positions = Literal["sinusoidal", "learned", "rotary", "none"]
+Positions = Literal["sinusoidal", "tensor2tensor", "learned", "rotary", "none"]
 
 
 class Shape(NamedTuple):
@@ -40,7 +41,8 @@ class BlockConfig(Config):
     norm_position: NormPosition = "pre"
     """Norm before each sublayer (pre: trains without care) or after the residual sum (post: the paper)."""
     positions: Positions = "sinusoidal"
-    """How order is told: sinusoidal (the paper), learned, rotary (self-attention only), or none (words are then a set)."""
+    """How order is told: sinusoidal (the paper), tensor2tensor (sinusoidal with its frequencies and Marian's), learned, rotary
+    (self-attention only), or none (words are then a set)."""
     max_positions: int = Field(default=1024, ge=1, le=1_000_000)
     """Positions that exist with learned positions; the others know no limit."""
     embedding_norm: bool = False
@@ -64,17 +66,25 @@ class BlockConfig(Config):
         return self.positions
 
     @property
+    def sinusoid_steps(self) -> int | None:
+        """N of sinusoidal positions; None: as in the paper, see `nn.positions.sinusoids`."""
+        return self.width // 2 - 1 if self.positions == "tensor2tensor" else None
+
+    @property
     def width_of_head(self) -> int:
         """E: the width of one head."""
         return self.head_width or self.width // self.heads
 
-    def block_places(self, path: str, side: Side, layer: int, attentions: dict[str, Side]) -> list[Place]:
-        """The places of one block, whose attentions look at these sides; after the last of its sublayers comes the feed-forward."""
-        found: list[Place] = []
+    def block_places(self, path: str, side: Side, layer: int, attentions: dict[str, Side], *, first: Sequence[Place] = ()) -> list[Place]:
+        """The places of one block, whose attentions look at these sides; after the last of its sublayers comes the feed-forward.
+
+        Args: first: places of a sublayer before the attentions.
+        """
+        found = list(first)
         for name, reads in attentions.items():
             found += attention_places(f"{path}.{name}", side=side, reads=reads, layer=layer, heads=self.heads)
         found.append(Place(f"{path}.feed_forward.activation", "feed_forward", side, layer))
-        last, pre = len(attentions) + 1, self.norm_position == "pre"
+        last, pre = len(attentions) + 1 + bool(first), self.norm_position == "pre"
         for number in range(1, last + 1):
             # A norm before a sublayer is no part of what goes on; one after the sum is.
             at_end = number == last

@@ -32,8 +32,8 @@ def make_feed_forward(config: BlockConfig) -> FeedForward:
 def make_positions(config: BlockConfig) -> SinusoidalPositions | LearnedPositions | NoPositions:
     """What adds positions to embeddings."""
     match config.positions:
-        case "sinusoidal":
-            return SinusoidalPositions(config.width)
+        case "sinusoidal" | "tensor2tensor":
+            return SinusoidalPositions(config.width, steps=config.sinusoid_steps)
         case "learned":
             return LearnedPositions(config.width, config.max_positions)
         case "rotary" | "none":

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from vitrail.data.batches import Batch
-from vitrail.data.vocabularies.subwords import PAD
+from vitrail.data.vocabularies.subwords import PAD, SOS
 from vitrail.models.base import Encoded, Rows, State, Step, Steps, TranslationModel, target_loss
 from vitrail.models.configs.transformer import TransformerConfig
 from vitrail.models.kinds.blocks import (
@@ -29,24 +29,34 @@ from vitrail.models.kinds.blocks import (
 from vitrail.models.kinds.encoders import TransformerEncoder
 from vitrail.models.places import Place
 from vitrail.nn.attention import Mask, causal_mask, padding_mask
+from vitrail.nn.cells import SSRU
 from vitrail.nn.layers import Dropout, OutputMatrix, make_norm
 from vitrail.nn.losses import LossSum
 from vitrail.nn.probe import Probe
 
 
-class LayerState(NamedTuple):
-    """The cache of one decoder block: its own keys and values so far, one row for each beam, and those of the source, one a sentence."""
+class CellState(NamedTuple):
+    """What an SSRU remembers of the tokens so far."""
 
-    own: KeyValues
+    cell: Float[Tensor, "N D"]
+
+
+class LayerState(NamedTuple):
+    """The cache of one decoder block: what it keeps of its own tokens so far, one row for each beam, and the source's keys and values, one
+    a sentence."""
+
+    own: KeyValues | CellState
     source: KeyValues
 
 
 class DecoderBlock(nn.Module):
-    """Masked self-attention, cross-attention to the source, then feed-forward, each in a residual connection with a norm."""
+    """Masked self-attention or an SSRU, cross-attention to the source, then feed-forward, each in a residual connection with a norm."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.self_attention = make_attention(config, rotary=config.positions == "rotary")
+        recurs = config.decoder == "ssru"
+        self.self_attention = None if recurs else make_attention(config, rotary=config.positions == "rotary")
+        self.recurrence = SSRU(config.width) if recurs else None
         self.cross_attention = make_attention(config, rotary=False)
         self.feed_forward = make_feed_forward(config)
         self.residual_1, self.residual_2, self.residual_3 = make_residual(config), make_residual(config), make_residual(config)
@@ -54,9 +64,12 @@ class DecoderBlock(nn.Module):
     def forward(
         self, values: Float[Tensor, "B T D"], keep: Bool[Tensor, "B T"], mask: Mask, memory: Float[Tensor, "B S D"], memory_mask: Mask
     ) -> Float[Tensor, "B T D"]:
-        """Every target position attends to those before it and to the whole source."""
+        """Every target position reads those before it and the whole source."""
 
         def read_own(x: Tensor) -> Tensor:
+            if self.recurrence is not None:
+                return self.recurrence(x)[0]
+            assert self.self_attention is not None
             return self.self_attention(x, x, mask)
 
         def read_source(x: Tensor) -> Tensor:
@@ -69,14 +82,17 @@ class DecoderBlock(nn.Module):
     def step(
         self, values: Float[Tensor, "N 1 D"], keep: Bool[Tensor, "N 1"], layers: Sequence[LayerState], states: "Sequence[TransformerState]"
     ) -> Float[Tensor, "N 1 D"]:
-        """The same for one new position of the rows of some states; writes its keys and values into their caches, `layers`."""
+        """The same for one new position of the rows of some states; writes what is kept of it into their caches, `layers`."""
 
         def read_own(x: Tensor) -> Tensor:
-            own, positions = [layer.own for layer in layers], [state.position for state in states]
-            return extend_attention(self.self_attention, x, own, None, positions=positions)
+            if self.recurrence is not None:
+                return _recur(self.recurrence, x, [layer.own for layer in layers if isinstance(layer.own, CellState)])
+            assert self.self_attention is not None
+            own = [layer.own for layer in layers if isinstance(layer.own, KeyValues)]
+            return extend_attention(self.self_attention, x, own, None, positions=[state.position for state in states])
 
         def read_source(x: Tensor) -> Tensor:
-            queries = split_rows(self.cross_attention.query(x), [layer.own.key.shape[0] for layer in layers])
+            queries = split_rows(self.cross_attention.query(x), [len(layer.own[0]) for layer in layers])
             mixed = [
                 # The K beams of a sentence attend to its source in parallel, so that its keys and values are neither copied nor reordered.
                 self.cross_attention.mix(query.view(source.key.shape[0], -1, query.shape[2]), *source, state.memory_mask).view(query.shape)
@@ -91,7 +107,7 @@ class DecoderBlock(nn.Module):
 
 @dataclass(frozen=True)
 class TransformerState(State):
-    """Keys and values of every decoder block, up to `position`; their memory grows by doubling.
+    """What every decoder block keeps, up to `position`; the memory of keys and values grows by doubling.
 
     Keys and values of the source are kept once per sentence.
     """
@@ -105,16 +121,16 @@ class TransformerState(State):
     def size(self) -> Rows:
         """See `State.size`."""
         layer = self.layers[0]
-        return Rows(len(layer.source.key), len(layer.own.key))
+        return Rows(len(layer.source.key), len(layer.own[0]))
 
     @property
     def device(self) -> torch.device:
         """See `State.device`."""
-        return self.layers[0].own.key.device
+        return self.layers[0].source.key.device
 
     def select(self, rows: Int[Tensor, " N"], sentences: Int[Tensor, " B"] | None = None) -> "TransformerState":
         """See `State.select`."""
-        moved = self._with_own([KeyValues(*(part.index_select(0, rows) for part in layer.own)) for layer in self.layers])
+        moved = self._with_own([layer.own._make(part.index_select(0, rows) for part in layer.own) for layer in self.layers])
         if sentences is None:
             return moved
         layers = [layer._replace(source=KeyValues(*(part.index_select(0, sentences) for part in layer.source))) for layer in moved.layers]
@@ -122,12 +138,13 @@ class TransformerState(State):
 
     def with_room(self) -> "TransformerState":
         """The same state with room for one more position."""
-        capacity = self.layers[0].own.key.shape[2]
-        if self.position < capacity:
+        first = self.layers[0].own
+        if not isinstance(first, KeyValues) or self.position < first.key.shape[2]:
             return self
-        return self._with_own([KeyValues(*(F.pad(part, (0, 0, 0, capacity)) for part in layer.own)) for layer in self.layers])
+        room = (0, 0, 0, first.key.shape[2])
+        return self._with_own([layer.own._make(F.pad(part, room) for part in layer.own) for layer in self.layers])
 
-    def _with_own(self, own: list[KeyValues]) -> "TransformerState":
+    def _with_own(self, own: Sequence[KeyValues | CellState]) -> "TransformerState":
         return replace(self, layers=[layer._replace(own=one) for layer, one in zip(self.layers, own, strict=True)])
 
 
@@ -172,7 +189,10 @@ class Transformer(TransformerEncoder, TranslationModel):
 
     def _embed_target(self, target: Int[Tensor, "B T"], start: int | Int[Tensor, "B T"] = 0) -> Float[Tensor, "B T D"]:
         """Y + P of target tokens; the first of each row has position `start`, or each its own."""
-        embedded = self.target_embedded(self.target_embedding(target) * self.config.width**0.5)
+        embedded = self.target_embedding(target) * self.config.width**0.5
+        if self.config.decoder_start == "zeros":
+            embedded = embedded.masked_fill((target == SOS)[:, :, None], 0)
+        embedded = self.target_embedded(embedded)
         values = self.target_input(self.target_positions(embedded, start))
         return self.dropout(values if self.target_norm is None else self.target_norm(values, target != PAD))
 
@@ -206,14 +226,17 @@ class Transformer(TransformerEncoder, TranslationModel):
         return cast(Iterable[DecoderBlock], self.decoder)
 
     def start(self, encoded: Encoded) -> TransformerState:
-        """Compute the source's keys and values once for every block; the first room is for 32 positions."""
+        """Compute the source's keys and values once for every block; the first room for others is for 32 positions."""
         layers: list[LayerState] = []
         sentences = encoded.memory.shape[0]
         for block in self._decoder_blocks():
             key, value = block.cross_attention.read(encoded.memory)
-            own = encoded.memory.new_zeros(sentences, self.config.heads, 32, self.config.width_of_head)
-            source = KeyValues(key.contiguous(), value.contiguous())
-            layers.append(LayerState(KeyValues(own, own.clone()), source))
+            if block.recurrence is None:
+                room = encoded.memory.new_zeros(sentences, self.config.heads, 32, self.config.width_of_head)
+                own = KeyValues(room, room.clone())
+            else:
+                own = CellState(block.recurrence.start(sentences, encoded.memory))
+            layers.append(LayerState(own, KeyValues(key.contiguous(), value.contiguous())))
         output = OutputMatrix.of(self.output_weight, self.output_bias)
         return TransformerState(layers, padding_mask(encoded.keep, encoded.memory.dtype), 0, output)
 
@@ -232,6 +255,14 @@ class Transformer(TransformerEncoder, TranslationModel):
             values = block.step(values, keep, layers, own)
         logits = self.logits(own[0].output.logits(self.finish(values)[:, 0]))
         return Steps(logits, [replace(state, position=state.position + 1) for state in own])
+
+
+def _recur(recurrence: SSRU, values: Float[Tensor, "N 1 D"], states: Sequence[CellState]) -> Float[Tensor, "N 1 D"]:
+    """One step of an SSRU for the rows of some states; writes into them what is remembered from now on."""
+    hidden, after = recurrence(values, torch.cat([state.cell for state in states]))
+    for state, new in zip(states, after.split([len(state.cell) for state in states]), strict=True):
+        state.cell.copy_(new)
+    return hidden
 
 
 def _next_positions(states: Sequence[TransformerState]) -> int | Int[Tensor, "N 1"]:

@@ -9,7 +9,7 @@ LAYER_NORM, RMS_NORM, AFFINE = 0, 1, 2
 RELU, GELU, SWIGLU, SILU = 0, 1, 2, 3
 _NORMS = {"layer": LAYER_NORM, "rms": RMS_NORM, "batch": AFFINE}
 _ACTIVATIONS = {"relu": RELU, "gelu": GELU, "silu": SILU, "swiglu": SWIGLU}
-_POSITIONS = ("sinusoidal", "learned", "rotary", "none")
+_POSITIONS = ("sinusoidal", "tensor2tensor", "learned", "rotary", "none")
 Output = Literal["tokens", "guesses", "labels", "none"]
 """Scores: of next tokens; of hidden tokens, by a masked language model; of labels; or none."""
 _OUTPUTS: dict[str, Output] = {
@@ -44,6 +44,8 @@ class Architecture:
     """Of learned positions."""
     embedding_norm: bool
     output: Output
+    starts_from_zeros: bool
+    """Whether the decoder's first input is a vector of zeros, in place of the embedding of <s>."""
     context: int
     """Tokens that a language model looks back over at most; 0: all."""
 
@@ -64,6 +66,7 @@ class Architecture:
             max_positions=config["max_positions"],
             embedding_norm=config["embedding_norm"],
             output=_OUTPUTS[config["kind"]],
+            starts_from_zeros=config.get("decoder_start") == "zeros",
             context=config["context"] if config["kind"] == "causal-language" else 0,
         )
 
@@ -77,6 +80,8 @@ def obstacle(config: Mapping[str, Any]) -> str:
     for name, known in (("activation", _ACTIVATIONS), ("norm", _NORMS), ("positions", _POSITIONS)):
         if config[name] not in known:
             return f"{name} {config[name]} is computed by torch"
+    if config.get("decoder") == "ssru":
+        return "an SSRU decoder is computed by torch"
     return ""
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from vitrail.native.arrays import Floats, aligned, padded
 from vitrail.native.matrices.packing import STEP, TILE, Linear, Matrices, Pool, Precision
+from vitrail.native.search.state import SOS
 from vitrail.native.transformer.architecture import AFFINE, RMS_NORM, SWIGLU, Architecture
 
 Tensors = Mapping[str, Floats]
@@ -111,10 +112,10 @@ class Model(NamedTuple):
     norms: Norms
 
 
-def sinusoids(length: int, width: int) -> Floats:
+def sinusoids(length: int, width: int, *, steps: int | None = None) -> Floats:
     """See `nn.positions.sinusoids`: the sines, then the cosines."""
     half = width // 2
-    frequencies = np.exp(np.arange(half, dtype=np.float32) * np.float32(-np.log(np.float32(10000.0)) / np.float32(half)))
+    frequencies = np.exp(np.arange(half, dtype=np.float32) * np.float32(-np.log(np.float32(10000.0)) / np.float32(steps or half)))
     angles = np.arange(length, dtype=np.float32)[:, None] * frequencies
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
 
@@ -154,6 +155,8 @@ class _Packer:
         config, widths = self.config, self.widths
         linears, vocabulary = self._linears()
         embeddings = [self._widened(one * np.float32(config.width**0.5)) for one in self._embeddings()]
+        if config.starts_from_zeros:
+            embeddings[-1][SOS] = 0
         sides = [side for side, layers in (("source", config.encoder_layers), ("target", config.decoder_layers)) if layers]
         learned = [self.tensors[f"{side}_positions.weight"] for side in sides] if config.positions == "learned" else [None]
         table = np.concatenate([position_table(config, one, positions) for one in learned])
@@ -174,7 +177,7 @@ class _Packer:
             pre_norm=int(config.pre_norm),
             embedding_norm=int(config.embedding_norm),
             rotary=int(config.positions == "rotary"),
-            adds_positions=int(config.positions in ("sinusoidal", "learned")),
+            adds_positions=int(config.positions in ("sinusoidal", "tensor2tensor", "learned")),
             target_positions=config.max_positions * widths.width if len(learned) > 1 else 0,
             context=config.context,
         )
@@ -329,6 +332,8 @@ def position_table(config: Architecture, learned: Floats | None, positions: int)
     match config.positions:
         case "sinusoidal":
             table = sinusoids(positions, config.width)
+        case "tensor2tensor":
+            table = sinusoids(positions, config.width, steps=config.width // 2 - 1)
         case "learned":
             assert learned is not None
             table = learned

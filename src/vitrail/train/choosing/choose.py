@@ -96,8 +96,8 @@ TABLE = (
 
 MANY_CORES = 8
 _RECURRENT = ("rnn", "gru", "lstm", "lstm-attention", "gru-attention")
-LEARNING_RATES = {"tiny": 3e-3, "small": 1.5e-3, "base": 7e-4, "big": 5e-4} | dict.fromkeys(_RECURRENT, 3e-3)
-WARMUPS = {"tiny": 600, "small": 1_500, "base": 4_000, "big": 6_000} | dict.fromkeys(_RECURRENT, 200)
+LEARNING_RATES = {"tiny": 3e-3, "small": 1.5e-3, "base": 7e-4, "big": 5e-4, "student": 7e-4} | dict.fromkeys(_RECURRENT, 3e-3)
+WARMUPS = {"tiny": 600, "small": 1_500, "base": 4_000, "big": 6_000, "student": 4_000} | dict.fromkeys(_RECURRENT, 200)
 WARMUP_SHARE = "10%"
 """The warm-up is at most this share of the training."""
 VALIDATION_SHARE = "25%"

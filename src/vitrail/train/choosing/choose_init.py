@@ -137,7 +137,7 @@ def _heads(config: "AnyConfig", wanted: Mapping[str, Choice], model: Any) -> lis
     positions = asked.get("positions", config.word_order)
     even = 2 if positions == "rotary" else 1
     heads = next((heads for heads in range(config.heads, 0, -1) if width.value % (heads * even) == 0), 0)
-    if heads < min(2, config.heads) or (positions == "sinusoidal" and width.value % 2):
+    if heads < min(2, config.heads) or (positions in ("sinusoidal", "tensor2tensor") and width.value % 2):
         raise UsageError(
             f"model.width = {width.value}, {width.reason}",
             expected=f"a width for {positions} positions that divides into several heads, for example {config.width}",

@@ -20,6 +20,7 @@ from torch import Tensor
 from vitrail.data.vocabularies.mapped import MappedPieces
 from vitrail.data.vocabularies.subwords import EOS, PAD, SOS, SPECIAL, UNK, SentencePieceSubwords, Subwords, Vocabularies
 from vitrail.errors import ModelError, UsageError
+from vitrail.export.marian.layout import ACTIVATIONS, NORM_STEPS, SETTINGS, SIZES, names_of, settings_of, to_marian
 from vitrail.export.translators.parity import CheckTexts, Parity, Theirs, check_texts, compare
 from vitrail.export.translators.seq2seq_tokens import NEVER, rows_in_order
 from vitrail.export.translators.staging import publish_checked
@@ -28,15 +29,13 @@ from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model
 from vitrail.models.configs.transformer import TransformerConfig
 from vitrail.models.model_folder import LoadedModel, load_model, save_model
+from vitrail.nn.positions import sinusoids
 
 Floats = npt.NDArray[np.float32]
-WEIGHTS, SETTINGS = "model.npz", "special:model.yml"
+WEIGHTS = "model.npz"
 _MOST_BYTES = 1 << 34
 _MOST_SETTINGS = 1 << 20
-_ACTIVATIONS = {"relu": "relu", "silu": "swish"}
-_WHOLE = {"enc-depth": "encoder_layers", "dec-depth": "decoder_layers", "transformer-heads": "heads", "dim-emb": "width"}
-_ORDER = {"pre": ("n", "da", "n"), "post": ("", "dan", "")}
-"""transformer-preprocess, -postprocess and -postprocess-top."""
+_CHECKED_POSITIONS = 2048
 
 
 def export_marian(model: Path, output: Path, *, check: bool = True) -> Parity | None:
@@ -59,21 +58,30 @@ def export_marian(model: Path, output: Path, *, check: bool = True) -> Parity | 
             return None
         if find_spec("ctranslate2") is None:
             raise UsageError("ctranslate2 is not installed", remedy="pip install ctranslate2, or --no-check")
-        found = compare(model, theirs(folder), program="ctranslate2's Marian converter", texts=check_texts(model))
+        unknown = bool(loaded.facts.get("search", {}).get("allow_unknown"))
+        there = theirs(folder, allow_unknown=unknown)
+        found = compare(model, there, program="ctranslate2's Marian converter", texts=check_texts(model))
         found.require(exact=True)
         return found
 
     return publish_checked(output, write=write, check=compared)
 
 
-def theirs(folder: Path) -> Theirs:
-    """Translate with what CTranslate2 makes of the files, with nothing of ours."""
+def theirs(folder: Path, *, allow_unknown: bool = True) -> Theirs:
+    """Translate with what CTranslate2 makes of the files.
+
+    Its converter computes other sinusoids than Marian does, so that Marian's are put beside the weights.
+    """
     converters: Any = import_module("ctranslate2.converters")
     program: Any = import_module("ctranslate2")
     pieces: Any = import_module("sentencepiece")
     vocabularies = [str(path) for path in sorted(folder.glob("*vocab.yml"))]
     with tempfile.TemporaryDirectory() as place:
-        made = converters.MarianConverter(str(folder / WEIGHTS), vocabularies).convert(str(Path(place) / "made"))
+        arrays = read_npz(folder / WEIGHTS)
+        width = next(arrays[name].shape[1] for name in ("Wemb", "decoder_Wemb") if name in arrays)
+        table = sinusoids(_CHECKED_POSITIONS, width, steps=width // 2 - 1).numpy()
+        np.savez(Path(place) / WEIGHTS, **arrays, Wpos=table)  # pyright: ignore[reportArgumentType]
+        made = converters.MarianConverter(str(Path(place) / WEIGHTS), vocabularies).convert(str(Path(place) / "made"))
         translator = program.Translator(made)
     source, target = (pieces.SentencePieceProcessor(model_file=str(folder / name)) for name in ("source.spm", "target.spm"))
 
@@ -85,6 +93,7 @@ def theirs(folder: Path) -> Theirs:
             length_penalty=1e-9,
             max_decoding_length=texts.longest,
             min_decoding_length=0,
+            disable_unk=not allow_unknown,
         )
         rows = [[piece for piece in one.hypotheses[0] if piece != SPECIAL[UNK]] for one in found]
         return [target.decode(row).replace("▁", " ") for row in rows]  # pieces of the source that the target's model does not know
@@ -96,23 +105,23 @@ def _require(loaded: LoadedModel) -> None:
     config, vocabularies = loaded.config, loaded.vocabularies
     if not isinstance(config, TransformerConfig) or config.kind != "transformer":
         raise UsageError(f"model.kind = {config.kind}", expected="a Transformer that translates, for --to marian")
-    wanted: dict[str, Any] = {"norm": "layer", "positions": "sinusoidal", "embedding_norm": False}
+    wanted: dict[str, Any] = {"norm": "layer", "positions": "tensor2tensor", "embedding_norm": False, "decoder": "attention"}
     faults = [f"model.{name} = {getattr(config, name)}" for name, value in wanted.items() if getattr(config, name) != value]
-    if config.activation not in _ACTIVATIONS:
+    if config.activation not in ACTIVATIONS:
         faults.append(f"model.activation = {config.activation}")
     if config.head_width is not None and config.head_width * config.heads != config.width:
         faults.append(f"model.head_width = {config.head_width}")
     tensors = unique_tensors(loaded.model)
     start = tensors.get("target_embedding.weight", tensors["output_weight"])[SOS]
-    if bool(start.any()):
-        faults.append("an embedding of <s> that is not zero, where Marian begins from zeros")
+    if config.decoder_start != "zeros" and bool(start.any()):
+        faults.append(f"model.decoder_start = {config.decoder_start}, where Marian begins from zeros")
     if not all(isinstance(one, SentencePieceSubwords | MappedPieces) for one in (vocabularies.source, vocabularies.target)):
         faults.append("a vocabulary without pieces of SentencePiece")
     if faults:
         raise UsageError(
             f"{', '.join(faults)}: not what Marian's Transformer computes",
-            expected="layer norm, sinusoidal positions, relu or silu, as in models that came from Marian",
-            remedy="vitrail export --to ctranslate2",
+            expected="layer norm, relu or silu, positions = tensor2tensor and decoder_start = zeros, as models from Marian have them",
+            remedy="train with these settings (--set model.NAME=VALUE), or vitrail export --to ctranslate2",
         )
 
 
@@ -121,8 +130,8 @@ def _files(loaded: LoadedModel) -> dict[str, bytes]:
     assert isinstance(config, TransformerConfig)
     # Marian has neither padding nor a token that starts: the ends come first, as in its own vocabularies.
     orders = [[EOS, UNK, *range(len(SPECIAL), one.size)] for one in (vocabularies.source, vocabularies.target)]
-    arrays = {name: value.numpy() for name, value in _theirs(unique_tensors(loaded.model), config, orders).items()}
-    arrays[SETTINGS] = np.frombuffer(_settings(config, [len(order) for order in orders]).encode() + b"\0", dtype=np.int8)
+    arrays = {name: value.numpy() for name, value in to_marian(unique_tensors(loaded.model), config, orders).items()}
+    arrays[SETTINGS] = np.frombuffer(settings_of(config, [len(order) for order in orders]).encode() + b"\0", dtype=np.int8)
     packed = io.BytesIO()
     np.savez(packed, **arrays)  # pyright: ignore[reportArgumentType]
     names = ["vocab.yml"] if vocabularies.shares_ids else ["source.vocab.yml", "target.vocab.yml"]
@@ -138,72 +147,6 @@ def _files(loaded: LoadedModel) -> dict[str, bytes]:
 def _vocabulary(vocabulary: Subwords, order: Sequence[int]) -> bytes:
     names = [SPECIAL[id] if id < len(SPECIAL) else vocabulary.pieces([id])[0] for id in order]
     return "".join(f"{json.dumps(name, ensure_ascii=False)}: {id}\n" for id, name in enumerate(names)).encode()
-
-
-def _settings(config: TransformerConfig, sizes: Sequence[int]) -> str:
-    before, after, top = _ORDER[config.norm_position]
-    table: dict[str, Any] = {
-        **{theirs: getattr(config, ours) for theirs, ours in _WHOLE.items()},
-        "transformer-dim-ffn": config.feed_forward,
-        "transformer-ffn-activation": _ACTIVATIONS[config.activation],
-        "transformer-preprocess": before,
-        "transformer-postprocess": after,
-        "transformer-postprocess-top": top,
-        "transformer-postprocess-emb": "d",
-        "transformer-decoder-autoreg": "self-attention",
-        "transformer-guided-alignment-layer": "last",
-        "transformer-no-projection": False,
-        "transformer-train-position-embeddings": False,
-        "tied-embeddings": config.tie == "target",
-        "tied-embeddings-all": config.tie == "all",
-        "tied-embeddings-src": False,
-        "type": "transformer",
-        "version": "v1.9.0",
-    }
-    lines = [f"{name}: {json.dumps(value)}" for name, value in sorted(table.items())]
-    return "\n".join([*lines, f"dim-vocabs:\n  - {sizes[0]}\n  - {sizes[1]}"]) + "\n"
-
-
-def _names(config: TransformerConfig) -> dict[str, str]:
-    """Their name of each of our weights but embeddings and output; matrices are turned round there, vectors are rows."""
-    suffix = "_pre" if config.norm_position == "pre" else ""
-    found: dict[str, str] = {}
-    for side, layers in (("encoder", config.encoder_layers), ("decoder", config.decoder_layers)):
-        kinds = [("self_attention", "self"), *([("cross_attention", "context")] if side == "decoder" else [])]
-        for layer in range(layers):
-            at, there = f"{side}.{layer}", f"{side}_l{layer + 1}"
-            for number, (ours, name) in enumerate(kinds, start=1):
-                for part, letter in (("query", "q"), ("key", "k"), ("value", "v"), ("output", "o")):
-                    found |= _pair(f"{at}.{ours}.{part}", f"{there}_{name}_W{letter}", f"{there}_{name}_b{letter}")
-                norm = f"{there}_{name}_Wo_ln"
-                found |= _pair(f"{at}.residual_{number}.norm.norm", f"{norm}_scale{suffix}", f"{norm}_bias{suffix}")
-            for part, number in (("expand", 1), ("contract", 2)):
-                found |= _pair(f"{at}.feed_forward.{part}", f"{there}_ffn_W{number}", f"{there}_ffn_b{number}")
-            norm = f"{there}_ffn_ffn_ln"
-            found |= _pair(f"{at}.residual_{len(kinds) + 1}.norm.norm", f"{norm}_scale{suffix}", f"{norm}_bias{suffix}")
-        if config.norm_position == "pre":
-            found |= _pair(f"{side}_norm.norm", f"{side}_top_ln_scale", f"{side}_top_ln_bias")
-    return found
-
-
-def _pair(ours: str, weight: str, bias: str) -> dict[str, str]:
-    return {f"{ours}.weight": weight, f"{ours}.bias": bias}
-
-
-def _theirs(tensors: Mapping[str, Tensor], config: TransformerConfig, orders: Sequence[Sequence[int]]) -> dict[str, Tensor]:
-    found = {theirs: (tensors[ours].t() if tensors[ours].ndim == 2 else tensors[ours][None]) for ours, theirs in _names(config).items()}
-    output = tensors["output_weight"]
-    target = tensors.get("target_embedding.weight", output)
-    if config.tie == "all":
-        found["Wemb"] = target[list(orders[1])]
-    else:
-        found["encoder_Wemb"] = tensors["source_embedding.weight"][list(orders[0])]
-        found["decoder_Wemb"] = target[list(orders[1])]
-    if config.tie == "none":
-        found["decoder_ff_logit_out_W"] = output[list(orders[1])].t()
-    bias = tensors.get("output_bias", torch.zeros(len(output)))
-    found["decoder_ff_logit_out_b"] = bias[list(orders[1])][None]
-    return {name: value.float().contiguous() for name, value in found.items()}
 
 
 def is_marian(folder: Path) -> bool:
@@ -300,8 +243,9 @@ def _unquoted(token: str, path: Path) -> str:
 
 
 def _config(settings: Mapping[str, str], arrays: Mapping[str, npt.NDArray[Any]], path: Path) -> TransformerConfig:
-    place = next((name for name, parts in _ORDER.items() if parts == tuple(settings.get(f"transformer-{one}", "") for one in _STEPS)), "")
-    activation = next((ours for ours, theirs in _ACTIVATIONS.items() if theirs == settings.get("transformer-ffn-activation")), "")
+    given = tuple(settings.get(f"transformer-{one}", "") for one in _STEPS)
+    place = next((name for name, parts in NORM_STEPS.items() if parts == given), "")
+    activation = next((ours for ours, theirs in ACTIVATIONS.items() if theirs == settings.get("transformer-ffn-activation")), "")
     wanted = {"type": "transformer", "transformer-decoder-autoreg": "self-attention", "transformer-postprocess-emb": "d"}
     faults = [f"{name}: {settings.get(name)}" for name, value in wanted.items() if settings.get(name) != value]
     faults += [] if place else [", ".join(f"transformer-{one}: {settings.get(f'transformer-{one}', '')!r}" for one in _STEPS)]
@@ -315,9 +259,9 @@ def _config(settings: Mapping[str, str], arrays: Mapping[str, npt.NDArray[Any]],
     tie = "none" if any(f"decoder_ff_logit_out_{name}" in arrays for name in ("W", "Wt")) else ("all" if both else "target")
     try:
         return TransformerConfig.model_validate(
-            {ours: int(settings[theirs]) for theirs, ours in _WHOLE.items()}
+            {ours: int(settings[theirs]) for theirs, ours in SIZES.items()}
             | {"feed_forward": int(settings["transformer-dim-ffn"]), "activation": activation, "norm_position": place}
-            | {"tie": tie, "output_bias": True}
+            | {"tie": tie, "output_bias": True, "decoder_start": "zeros", "positions": "tensor2tensor"}
         )
     except (KeyError, ValueError, ValidationError) as error:
         raise ModelError(f"{path}: {error}", expected="the settings of a Transformer of Marian") from None
@@ -343,7 +287,7 @@ def _ours(
         return found
 
     found: dict[str, Tensor] = {}
-    for ours, theirs in _names(config).items():
+    for ours, theirs in names_of(config).items():
         other = theirs.replace("_pre", "")
         value = of(theirs, other)
         found[ours] = value[0] if len(value) == 1 and ("_b" in theirs or "_ln_" in theirs) else value.t()

@@ -1,0 +1,263 @@
+"""Students for the engine of browsers: the files are Marian's, the numbers what they say, and the program translates as we do."""
+
+import random
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from vitrail.data.batches import collate
+from vitrail.data.vocabularies.subwords import EOS, PAD, SOS, UNK, Vocabularies, train_sentencepiece
+from vitrail.errors import ModelError, UsageError
+from vitrail.export.marian import browser, engine
+from vitrail.export.marian.binary import floats, model_file, rounded, shortlist_file, text
+from vitrail.export.marian.browser import export_browser
+from vitrail.export.marian.rounding import OUTPUT, input_multipliers, matrices_of, round_matrix, round_weights, rounded_inputs
+from vitrail.export.translators import parity
+from vitrail.models.base import unique_tensors
+from vitrail.models.build import build_model
+from vitrail.models.configs.transformer import PRESETS, TransformerConfig
+from vitrail.models.model_folder import load_model, save_model
+
+WORDS = ["the", "a", "small", "red", "dog", "cat", "bird", "eats", "sees", "throws", "bread", "river", "near", "with", "and", "house"]
+MOTS = ["le", "la", "petit", "rouge", "chien", "chat", "oiseau", "mange", "voit", "jette", "pain", "rivière", "près", "avec", "et", "pas"]
+SHAPE: dict[str, Any] = PRESETS["student"].model_dump() | {
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "width": 64,
+    "heads": 4,
+    "feed_forward": 128,
+    "output_bias": True,
+    "dropout": 0.0,
+}
+
+
+STEPS = 250
+
+
+def sentences(count: int, *, seed: int = 1) -> list[tuple[str, str]]:
+    """Words, and the same word by word in the other language."""
+    draw, other = random.Random(seed), dict(zip(WORDS, MOTS, strict=True))
+    rows = [draw.choices(WORDS, k=draw.randint(2, 6)) for _ in range(count)]
+    return [(" ".join(row), " ".join(other[word] for word in row)) for row in rows]
+
+
+def student(folder: Path, *, kind: Any = "bpe", joint: bool = True, steps: int = 0, **changes: Any) -> Path:
+    """A student, with vocabularies of no whole eights, whose biases are drawn or that has learned to translate words for some steps."""
+    pairs = sentences(2000)
+    sources, targets = ([pair[side] for pair in pairs] for side in (0, 1))
+    source = train_sentencepiece(sources[:300] + targets[:300] * joint, size=333, kind=kind)
+    target = source if joint else train_sentencepiece(targets[:300], size=307, kind=kind)
+    both = Vocabularies(source, target, joint=joint)
+    torch.manual_seed(11)
+    config = TransformerConfig.model_validate(SHAPE | {"tie": "all" if joint else "target"} | changes)
+    made = build_model(config, both)
+    optimizer = torch.optim.Adam(made.parameters(), lr=0)
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = 2e-3 * min(1, (step + 1) / 60)
+        some = random.Random(step).sample(range(len(pairs)), 32)
+        batch = collate(source.encode_batch([sources[one] for one in some]), target.encode_batch([targets[one] for one in some]))
+        optimizer.zero_grad()
+        loss = made.loss(batch)
+        (loss.nats / loss.tokens).backward()
+        optimizer.step()
+    tensors = unique_tensors(made)
+    if not steps:
+        tensors = {name: value + 0.2 * torch.randn_like(value) if value.ndim == 1 else 1.6 * value for name, value in tensors.items()}
+    save_model(folder, tensors=tensors, config=config, vocabularies=both, facts={"source_language": "en", "target_language": "fr"})
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(browser, "check_texts", lambda folder: parity.check_texts(folder, count=4))
+
+
+def items(data: bytes) -> dict[str, tuple[int, tuple[int, ...], bytes, int]]:
+    """Type, shape, data and place of each item, read by the description of Marian's format."""
+    version, count = struct.unpack_from("<QQ", data)
+    assert version == 1
+    at, headers = 16 + 32 * count, [struct.unpack_from("<QQQQ", data, 16 + 32 * number) for number in range(count)]
+    names, shapes = list[str](), list[tuple[int, ...]]()
+    for length, *_ in headers:
+        assert data[at + length - 1] == 0
+        names.append(data[at : at + length - 1].decode())
+        at += length
+    for _, _, axes, _ in headers:
+        shapes.append(struct.unpack_from(f"<{axes}i", data, at))
+        at += 4 * axes
+    at += 8 + struct.unpack_from("<Q", data, at)[0]
+    found: dict[str, tuple[int, tuple[int, ...], bytes, int]] = {}
+    for name, shape, (_, kind, _, size) in zip(names, shapes, headers, strict=True):
+        found[name] = (kind, shape, data[at : at + size], at)
+        at += size
+    assert at == len(data)
+    return found
+
+
+def test_a_file_is_marians() -> None:
+    one, other = np.arange(6, dtype=np.float32).reshape(1, 6), np.array([[1, -2], [3, -4], [5, 127]], np.int8)
+    found = items(model_file({"b": floats(one), "W": rounded(other, (2, 3), 0.5), "special:model.yml": text("a: 1\n")}))
+    assert [(name, kind, shape) for name, (kind, shape, *_) in found.items()] == [
+        ("W", 0x4101, (2, 3)),
+        ("b", 0x404, (1, 6)),
+        ("special:model.yml", 0x101, (6,)),
+    ]
+    assert np.frombuffer(found["b"][2][:24], "<f4").tolist() == one[0].tolist()
+    assert np.frombuffer(found["W"][2][:6], np.int8).tolist() == [1, -2, 3, -4, 5, 127]
+    assert struct.unpack_from("<f", found["W"][2], 6) == (0.5,) and found["special:model.yml"][2] == b"a: 1\n\0"
+    assert all(place % 256 == 0 for *_, place in found.values())
+
+
+def test_a_shortlist_is_marians() -> None:
+    data = shortlist_file([[], [9, 7, 9], [8]], first=4, best=2)
+    magic, told, first, best, offsets, ids = struct.unpack_from("<6Q", data)
+    assert (magic, first, best, offsets, ids) == (0xF11A48D5013417F5, 4, 2, 4, 3)
+    assert struct.unpack_from("<4Q", data, 48) == (0, 0, 2, 3) and struct.unpack_from("<3I", data, 80) == (7, 9, 8) and len(data) == 92
+    seed = 0
+    for number in range(2, len(data) // 8):
+        word = int.from_bytes(data[8 * number : 8 * number + 8], "little")
+        seed ^= (word + 0x9E3779B9 + (seed << 6) + (seed >> 2)) % 2**64
+    assert seed == told
+
+
+@torch.no_grad()
+def test_rounded_products_are_those_of_whole_numbers(tmp_path: Path) -> None:
+    """One layer of a student against whole numbers in double precision."""
+    model = load_model(student(tmp_path / "model")).model
+    sources, targets = [[260, 270, 265], [261, 262]], [[263, 264], [266, 267, 268]]
+    multipliers = input_multipliers(model, sources, targets)
+    name, part = next(iter(matrices_of(model).items()))
+    assert set(multipliers) == {*matrices_of(model), OUTPUT} and all(value > 0 for value in multipliers.values())
+    kept = round_matrix(part.weight)
+    values = torch.randn(5, 64) * 2
+    whole = np.clip(np.rint(values.double().numpy() * multipliers[name]), -127, 127) @ kept.values.astype(np.float64).T
+    expected = whole / (multipliers[name] * kept.multiplier) + part.bias.double().numpy()
+    round_weights(model)
+    with rounded_inputs(model, multipliers):
+        found = part(values)
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-4)
+    assert np.abs(found.numpy() - part(values).numpy()).max() > 1e-4, "nothing is rounded any more"
+
+
+def test_no_two_products_leave_16_bits() -> None:
+    """Whatever the inputs are: their shifted numbers are 0 to 254, and what WebAssembly adds in 16 bits are products of neighbours."""
+    for weight in (torch.randn(40, 64), torch.rand(8, 64), torch.tensor([[1.0, 1.0, -1.0, -1.0]]), torch.zeros(2, 4)):
+        kept = round_matrix(weight)
+        pairs = kept.values.astype(np.int64).reshape(len(weight), -1, 2)
+        assert (254 * np.maximum(pairs, 0).sum(2)).max() <= 32767 and (254 * np.minimum(pairs, 0).sum(2)).min() >= -32768
+        assert float((kept.widened() - weight).abs().max()) <= 0.501 / kept.multiplier
+
+
+@pytest.mark.parametrize("joint", [True, False])
+def test_its_items_are_its_weights(tmp_path: Path, joint: bool) -> None:
+    export_browser(student(tmp_path / "model", joint=joint), tmp_path / "theirs", check=False)
+    sizes = (336, 336) if joint else (336, 312)
+    found = items((tmp_path / "theirs" / "model.enfr.intgemm.alphas.bin").read_bytes())
+    tensors = unique_tensors(load_model(tmp_path / "model").model)
+    settings = found["special:model.yml"][2].decode()
+    for line in ('transformer-decoder-autoreg: "rnn"', 'dec-cell: "ssru"', f"dim-vocabs:\n  - {sizes[0]}\n  - {sizes[1]}"):
+        assert line in settings
+    kind, shape, data, _ = found["decoder_l2_rnn_Wf"]
+    weight = tensors["decoder.1.recurrence.forget.weight"].numpy()
+    multiplier = struct.unpack_from("<f", data, weight.size)[0]
+    assert kind == 0x4101 and shape == (64, 64) and 0.5 * 127 / np.abs(weight).max() < multiplier <= 127 / np.abs(weight).max()
+    values = np.frombuffer(data[: weight.size], np.int8).reshape(64, 64)
+    np.testing.assert_allclose(values / multiplier, weight, atol=0.501 / multiplier)
+    assert found["encoder_l1_ffn_W1"][1] == (64, 128) and found["decoder_l1_context_bq"][0] == 0x404
+    assert all(f"{name}_QuantMultA" in found for name, (kind, *_) in found.items() if kind == 0x4101 and "Wemb" not in name)
+    assert ("Wemb" in found) == joint and ("encoder_Wemb" in found) != joint and "none_QuantMultA" in found
+    bias = np.frombuffer(found["decoder_ff_logit_out_b"][2][: 4 * sizes[1]], "<f4")
+    assert (bias[[PAD, UNK, SOS]] == -1e4).all() and (bias[load_model(tmp_path / "model").vocabularies.target.size :] == -1e4).all()
+    assert {path.name for path in (tmp_path / "theirs").iterdir()} >= {"config.enfr.yml", "README.md", "manifest.json"}
+
+
+def test_what_is_no_student_is_refused_by_name(tmp_path: Path) -> None:
+    for number, (changes, told) in enumerate(
+        (
+            ({"decoder": "attention"}, "model.decoder = attention"),
+            ({"norm_position": "pre", "positions": "sinusoidal"}, "model.positions = sinusoidal, model.norm_position = pre"),
+            ({"feed_forward": 96}, "model.feed_forward = 96"),
+        )
+    ):
+        with pytest.raises(UsageError, match=told):
+            export_browser(student(tmp_path / str(number), **changes), tmp_path / "theirs")
+    assert not (tmp_path / "theirs").exists()
+
+
+def test_without_its_program_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "find_bergamot", lambda: None)
+    with pytest.raises(UsageError, match="npm install @browsermt/bergamot-translator"):
+        export_browser(student(tmp_path / "model"), tmp_path / "theirs")
+    assert not (tmp_path / "theirs").exists()
+
+
+with_program = pytest.mark.skipif(engine.find_bergamot() is None, reason=f"{engine.BERGAMOT} is not installed")
+
+
+@pytest.fixture
+def texts(monkeypatch: pytest.MonkeyPatch) -> parity.CheckTexts:
+    """New sentences of words."""
+    pairs = sentences(60, seed=2)
+    found = parity.CheckTexts([pair[0] for pair in pairs], [], [pair[1] for pair in pairs], "words")
+
+    def check(folder: Path) -> parity.CheckTexts:
+        vocabulary = load_model(folder).vocabularies.source
+        return found._replace(tokens=[tuple(row) for row in vocabulary.encode_batch(found.sources)])
+
+    monkeypatch.setattr(browser, "check_texts", check)
+    return found
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return student(tmp_path_factory.mktemp("trained") / "model", steps=STEPS)
+
+
+@with_program
+@pytest.mark.slow
+@pytest.mark.parametrize(("compute", "joint", "kind"), [("int8", True, "bpe"), ("float32", True, "unigram"), ("int8", False, "unigram")])
+def test_the_program_translates_as_we_do(tmp_path: Path, compute: Any, joint: bool, kind: str, texts: parity.CheckTexts) -> None:
+    found = export_browser(student(tmp_path / "model", kind=kind, joint=joint, steps=STEPS), tmp_path / "theirs", compute=compute)
+    assert found is not None and found.equal == 60 and found.program.startswith("bergamot-translator"), found
+    assert found.theirs_bleu is not None and found.theirs_bleu > 20, "this student says too little to compare"
+
+
+@with_program
+@pytest.mark.slow
+def test_a_shortlist_says_what_may_be_written(tmp_path: Path, trained: Path, texts: parity.CheckTexts) -> None:
+    """With the words that are right, translations are the same; without one of them, it is never written."""
+    vocabulary = load_model(trained).vocabularies.source
+    allowed = [[EOS] for _ in range(vocabulary.size)]
+    for word, mot in zip(WORDS, MOTS, strict=True):
+        for token in vocabulary.encode(word):
+            allowed[token] += [one for one in vocabulary.encode(mot) if mot != "chien"]
+    allowed[EOS].append(EOS)
+    export_browser(trained, tmp_path / "theirs", shortlist=allowed, check=False)
+    files = engine.BrowserFiles.named({"source_language": "en", "target_language": "fr"}, rounded=True, joint=True).within(
+        tmp_path / "theirs"
+    )
+    found = engine.find_engine(unigram=False).translate(files, texts.sources, rounded=True)
+    (tmp_path / "theirs" / "lex.enfr.s2t.bin").unlink()
+    free = engine.find_engine(unigram=False).translate(files, texts.sources, rounded=True)
+    assert any("chien" in one for one in free) and not any("chien" in one for one in found)
+    others = [number for number, one in enumerate(texts.sources) if "dog" not in one]
+    assert sum(found[number] == free[number] for number in others) >= len(others) - 1
+
+
+@with_program
+@pytest.mark.slow
+def test_the_check_can_fail(tmp_path: Path, trained: Path, texts: parity.CheckTexts, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = browser.student_items
+
+    def wrong(*args: Any, **settings: Any) -> Any:
+        made = whole(*args, **settings)
+        return made | {"decoder_l1_rnn_W": made["decoder_l1_rnn_Wf"]}
+
+    monkeypatch.setattr(browser, "student_items", wrong)
+    with pytest.raises(ModelError, match="translates otherwise"):
+        export_browser(trained, tmp_path / "theirs")
+    assert not (tmp_path / "theirs").exists()
