@@ -1,6 +1,7 @@
 """Named probe points in a model, and hooks on them."""
 
 import os
+import sys
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -129,8 +130,8 @@ def _plain_class(kind: type[nn.Module]) -> type[nn.Module]:
 
 def _is_compiled(module: nn.Module) -> bool:
     """Whether it comes from torch.compile(module) or module.compile()."""
-    wrapped = isinstance(module, torch._dynamo.OptimizedModule)  # pyright: ignore[reportPrivateUsage]
-    return wrapped or module._compiled_call_impl is not None  # pyright: ignore[reportPrivateUsage]
+    compiler = sys.modules.get("torch._dynamo")  # seconds to import, and not there unless something was compiled
+    return (compiler is not None and isinstance(module, compiler.OptimizedModule)) or module._compiled_call_impl is not None  # pyright: ignore[reportPrivateUsage]
 
 
 def refuse_compiled(model: nn.Module) -> None:
