@@ -602,7 +602,10 @@ class _Run:
         for one in found:
             self._observe(Event("mixed", self.progress.step, {OLD_SHARE: one.share, **one.values}))
         best, limit = found[-1], self.config.train.old_lost
-        told = "" if best.lost is None else f": {best.lost:.2f} chrF lost on the old dev text, {limit:g} allowed (train.old_lost)"
+        told = ""
+        if best.lost is not None:
+            what = "lost" if best.lost >= 0 else "gained"
+            told = f": {abs(best.lost):.2f} chrF {what} on the old dev text; a loss of {limit:g} is allowed (train.old_lost)"
         option = f"[--set train.old_share={best.share:g}]"
         self.say(f"the model is {best.share:.0%} old weights and {1 - best.share:.0%} new ones{told}  {option}")
         self._save_model(mix(self.start, new, best.share), best.values, step=int(loaded.facts["step"]), more={OLD_SHARE: best.share})

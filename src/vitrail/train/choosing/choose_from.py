@@ -178,6 +178,9 @@ def _old_texts(folder: Path, asked: Mapping[str, Any], *, most: int) -> list[Cho
         found.append(
             Choice("data.old", [{"source": str(data / INDEX), "most": most}], f"the text of {folder} is mixed in: less is forgotten")
         )
+    elif not _below(asked, "data").get("old"):
+        gone = f"the text that {folder} was trained on is not there: more is forgotten, unless --old FILE,FILE names some"
+        found.append(Choice("data.old", False, gone))
     return found
 
 
