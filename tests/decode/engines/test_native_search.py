@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -100,18 +101,18 @@ def test_a_thousand_sentences_are_those_of_one_by_one(plain: Transformer) -> Non
 
 
 def one_by_one(seed: int) -> list[tuple[list[Hypothesis], list[Hypothesis]]]:
-    """Sentences of two random models by turns, each by itself with any of several settings, and the same with arrays of its own."""
+    """Sentences of two random models, or both, each by itself with any of several settings; the same with arrays of its own."""
     draw = np.random.default_rng(seed)
     configs = [random_config(draw), random_recurrent_config(draw)]
     models = [native(random_model(one, seed=seed + at, vocabularies=(60, 60)), "int8") for at, one in enumerate(configs)]
     settings = [SearchConfig(beams=beams, n_best=beams, max_ratio=0.5, max_extra=extra) for beams, extra in ((1, 5), (3, 2), (3, 40))]
     found = list[tuple[list[Hypothesis], list[Hypothesis]]]()
     for _ in range(12):
-        model, config = models[int(draw.integers(0, 2))], settings[int(draw.integers(0, 3))]
+        some, config = (models[:1], models[1:], models)[int(draw.integers(0, 3))], settings[int(draw.integers(0, 3))]
         for source in random_sources(draw, 4, 60, longest=40):
             (job,) = jobs_for([source], queries_for([source], config, spelled=bool(draw.random() < 0.3)))
-            ((own,),) = GroupSearch([model], config, ConstraintTable([], 60), allocate).run([[job]])
-            found.append((search_all([model], [job], config, threads=1)[0], own))
+            ((own,),) = GroupSearch(some, config, ConstraintTable([], 60), allocate).run([[job]])
+            found.append((search_all(some, [job], config, threads=1)[0], own))
     return found
 
 
@@ -140,14 +141,28 @@ def test_arrays_are_made_once_for_short_sentences_of_equal_settings(plain: Trans
     assert made == [1, 16, 4, 1]
 
 
-def test_a_model_ends_with_its_last_user() -> None:
-    model = native(random_model(PLAIN, seed=2, vocabularies=(50, 50)))
-    for _ in range(3):
-        searched(model, [(5, 6)], SearchConfig(beams=1, max_extra=3))
-    packed = weakref.ref(model.packed.weights.embeddings)
-    del model
+def test_threads_search_single_sentences_with_one_model_at_once(plain: Transformer) -> None:
+    model, config = native(plain, "int8"), SearchConfig(beams=2, max_ratio=1, max_extra=6)
+    sources = random_sources(np.random.default_rng(7), 60, 90, longest=40)
+    with ThreadPoolExecutor(3) as threads:
+        found = list(threads.map(lambda source: searched(model, [source], config)[0], sources))
+    assert found == searched(model, sources, config)
+
+
+def test_a_model_and_a_vocabulary_end_with_their_last_user() -> None:
+    def search() -> list[weakref.ref[Any]]:
+        model, config = native(random_model(PLAIN, seed=2, vocabularies=(50, 50))), SearchConfig(beams=2, n_best=2, max_extra=3)
+
+        def spell(tokens: Sequence[int]) -> str:
+            return str(tokens)
+
+        for _ in range(3):
+            search_all([model], [Job(0, (5, 6, EOS), Query(longest=5, spell=spell))], config, threads=1)
+        return [weakref.ref(model.packed.weights.embeddings), weakref.ref(spell)]
+
+    ended = search()
     gc.collect()
-    assert packed() is None
+    assert [one() for one in ended] == [None, None]
 
 
 @pytest.mark.parametrize(("precision", "most_nats", "least_share"), [("int8", 0.25, 0.6), ("bf16", 0.1, 0.8)])

@@ -98,6 +98,7 @@ class _Reusable(NamedTuple):
     steps: int
     """The same of a translation with its prompt."""
     ready: _Ready
+    """Without texts: they would hold the vocabulary that spells them."""
     filled: npt.NDArray[np.uint8]
     """What the arrays hold before a search."""
 
@@ -176,7 +177,9 @@ class GroupSearch:
         ready = self._prepare([Job(0, (EOS,) * source, longest)], arena, arena.begin())
         filled = arena.copy()
         if filled is not None:
-            arena.reusable = _Reusable([ref(words) for words in models], rules, stop, source, steps, ready, filled)
+            arena.reusable = _Reusable(
+                [ref(words) for words in models], rules, stop, source, steps, ready._replace(texts=Texts(())), filled
+            )
         return self._begin(ready, job)
 
     def _begin(self, ready: _Ready, job: Job) -> _Ready:
