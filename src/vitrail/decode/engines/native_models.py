@@ -114,6 +114,10 @@ class NativeModel(ABC):
         """
 
     @abstractmethod
+    def put_source(self, work: Any, source: Sequence[int]) -> None:
+        """Replace the source, its end included, in the memory of a batch of one sentence. Precondition: the one before was not shorter."""
+
+    @abstractmethod
     def asked(self, work: Any, search: Search) -> Any:
         """What a call of the compiled search is given: a named tuple, the model first."""
 
@@ -232,6 +236,10 @@ class NativeTransformer(NativeModel):
         shape = self.packed.shape
         return transformer_memory.make_workspace(shape, sources, beams=beams, steps=steps, listed=listed, make=make, passing=passing)
 
+    def put_source(self, work: Any, source: Sequence[int]) -> None:
+        """See `NativeModel.put_source`."""
+        transformer_memory.put_source(work, source)
+
     def asked(self, work: Any, search: Search) -> Any:
         """See `NativeModel.asked`."""
         return transformer_asked.Asked(self.words(), work, search)
@@ -313,6 +321,10 @@ class NativeRecurrent(NativeModel):
     ) -> Any:
         """See `NativeModel.workspace`; it does not grow with the length of a translation."""
         return recurrent_memory.make_workspace(self.packed, sources, beams=beams, listed=listed, make=make, passing=passing)
+
+    def put_source(self, work: Any, source: Sequence[int]) -> None:
+        """See `NativeModel.put_source`."""
+        recurrent_memory.put_source(self.packed, work, source)
 
     def asked(self, work: Any, search: Search) -> Any:
         """See `NativeModel.asked`."""

@@ -55,7 +55,7 @@ class Batch(NamedTuple):
     """The sources, one after the other, and where the memory of each is."""
 
     tokens: Integers
-    """In the order in which the encoder reads them."""
+    """In the order in which the encoder reads them; those after the last sentence have no meaning."""
     starts: Integers
     """[B + 1] sentence b has the tokens starts[b] to starts[b + 1]."""
     pages: Integers
@@ -133,6 +133,12 @@ def make_workspace(
     )
 
 
+def put_source(model: Model, work: Workspace, source: Sequence[int]) -> None:
+    """Replace the source of a batch of one sentence. Precondition: it is not longer than the one that the batch was made with."""
+    work.batch.tokens[: len(source)] = _as_read(source, reverse=bool(model.shape.reverse_source))
+    work.batch.starts[1] = len(source)
+
+
 def make_pooled(shape: Shape, texts: int, scores: int, *, make: Allocate = allocate) -> Pooled:
     """Room for vectors. Args: scores: of each text, padded; 0 for none."""
     return Pooled(make(texts * shape.width, np.float32), make(texts * scores, np.float32))
@@ -159,11 +165,15 @@ def _make_rooms(model: Model, tokens: int, hypotheses: int, *, longest: int, mak
     )
 
 
+def _as_read(source: Sequence[int], *, reverse: bool) -> Sequence[int]:
+    """A source in the order in which the encoder reads it. Args: reverse: from the last token to the first, but the end last."""
+    return [*source[-2::-1], source[-1]] if reverse else source
+
+
 def _make_batch(sources: Sequence[Sequence[int]], *, reverse: bool, make: Allocate) -> Batch:
-    """Args: reverse: sources are read from the last token to the first, but their ends last."""
+    """Args: reverse: see `_as_read`."""
     lengths = [len(source) for source in sources]
     starts, places = (np.concatenate([[0], np.cumsum(counts)]).astype(np.int64) for counts in (lengths, [pages(one) for one in lengths]))
     tokens: Integers = make(sum(lengths), np.int64)
-    read = [[*source[-2::-1], source[-1]] if reverse else source for source in sources]
-    tokens[:] = np.concatenate([np.asarray(source, np.int64) for source in read])
+    tokens[:] = np.concatenate([np.asarray(_as_read(source, reverse=reverse), np.int64) for source in sources])
     return Batch(tokens, starts, places, np.argsort(-np.asarray(lengths), kind="stable").astype(np.int64))

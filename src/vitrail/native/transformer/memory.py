@@ -47,6 +47,7 @@ class Batch(NamedTuple):
     """The sources, one after the other, and where the memory of each is."""
 
     tokens: Integers
+    """Those after the last sentence have no meaning."""
     starts: Integers
     """[B + 1] sentence b has the tokens starts[b] to starts[b + 1]."""
     pages: Integers
@@ -161,6 +162,12 @@ def make_workspace(
         listed=listed,
         given=nothing_given(make),
     )
+
+
+def put_source(work: Workspace, source: Sequence[int]) -> None:
+    """Replace the source of a batch of one sentence. Precondition: it is not longer than the one that the batch was made with."""
+    work.batch.tokens[: len(source)] = source
+    work.batch.starts[1] = len(source)
 
 
 def make_pooled(shape: Shape, tokens: Integers | None, sentences: int, scores: int, *, make: Allocate = allocate) -> Pooled:
