@@ -1,9 +1,8 @@
 """Translation of one batch: the encoder, then steps of the decoder and of the search by turns."""
 
 from vitrail.native.compiled import compiled_entry, compiled_inside
-from vitrail.native.recurrent.asked import Asked
 from vitrail.native.recurrent.layers import copy_states, decode_step, encode
-from vitrail.native.recurrent.memory import Workspace
+from vitrail.native.recurrent.memory import Asked, Workspace
 from vitrail.native.recurrent.packing import Model
 from vitrail.native.references import refer
 from vitrail.native.search.beams import begin

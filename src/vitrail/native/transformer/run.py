@@ -5,11 +5,10 @@ from vitrail.native.references import refer
 from vitrail.native.search.beams import begin
 from vitrail.native.search.state import GIVEN, LENGTH, MEMBER, ONWARD, PART, PHASE, READ, REST, ROWS, START, WHOLE, Search
 from vitrail.native.search.steps import gather_lists, go_on, score_rows
-from vitrail.native.transformer.asked import Asked
 from vitrail.native.transformer.attention import copy_past
 from vitrail.native.transformer.decoder import decode, keep_sources
 from vitrail.native.transformer.encoder import encode
-from vitrail.native.transformer.memory import Workspace
+from vitrail.native.transformer.memory import Asked, Workspace
 from vitrail.native.transformer.packing import Model
 
 # pyright: reportArgumentType=false
@@ -17,19 +16,24 @@ from vitrail.native.transformer.packing import Model
 
 
 @compiled_inside
+def _add_token(model: Model, work: Workspace, count: int, place: int, position: int, token: int) -> int:
+    """Add a token to those that are read together, and read them when their room is full; returns how many are still to be read."""
+    reading = work.reading
+    reading.places[count], reading.positions[count], reading.tokens[count] = place, position, token
+    if count + 1 < len(reading.tokens):
+        return count + 1
+    decode(model, work, count + 1)
+    return 0
+
+
+@compiled_inside
 def _read_again(model: Model, work: Workspace, search: Search, first: int, end: int) -> None:
     """Let the memory of each row of the step have the tokens first to end - 1 of its hypothesis, and none before."""
-    reading, count = work.reading, 0
-    work.forgotten[0] = first
+    count, work.forgotten[0] = 0, first
     for row in range(search.progress[ROWS]):
         place = search.rows.places[row]
         for i in range(first, end):
-            reading.places[count], reading.positions[count] = place, i - first
-            reading.tokens[count] = search.beams.tokens[place * search.steps + i]
-            count += 1
-            if count == len(reading.tokens):
-                decode(model, work, count)
-                count = 0
+            count = _add_token(model, work, count, place, i - first, search.beams.tokens[place * search.steps + i])
     if count > 0:
         decode(model, work, count)
 
@@ -51,15 +55,10 @@ def _read_given(model: Model, work: Workspace) -> None:
     """Read the sources and the given translations; the attention weights that are asked for are kept."""
     encode(model, work)
     keep_sources(model, work)
-    given, reading, count = work.given, work.reading, 0
+    given, count = work.given, 0
     for b in range(len(given.begins) - 1):
         for i in range(given.begins[b + 1] - given.begins[b]):
-            reading.places[count], reading.positions[count] = b, i
-            reading.tokens[count] = given.tokens[given.begins[b] + i]
-            count += 1
-            if count == len(reading.tokens):
-                decode(model, work, count)
-                count = 0
+            count = _add_token(model, work, count, b, i, given.tokens[given.begins[b] + i])
     if count > 0:
         decode(model, work, count)
 
