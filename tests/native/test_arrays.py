@@ -43,3 +43,25 @@ def test_arrays_of_one_batch_are_where_those_of_the_next_are_and_others_are_kept
             assert arena.address_of(passing[-1]) == passing[-1].ctypes.data
         assert [array[0] for array in kept] == [0, 1, 2, 3]
     assert len({array.ctypes.data for array in passing}) == 1
+
+
+def test_an_arena_brings_back_what_its_arrays_held() -> None:
+    arena = Arena()
+    for round_ in range(2):
+        make, passing = arena.begin(), arena.begin_batch()
+        whole, part, passed = make(3, np.int64), make(5, np.float32), passing(4, np.float32)
+        whole[:], part[:], passed[:] = [1, 2, 3], 0.5, 7
+        copy = arena.copy()
+        assert (copy is None) == (round_ == 0)  # the room grows when it is used again
+        whole[:], part[:], passed[:] = 9, 9, 9
+        if copy is not None:
+            arena.restore(copy)
+            assert whole.tolist() == [1, 2, 3] and (part == 0.5).all() and (passed == 9).all()
+
+
+def test_what_was_made_of_an_arenas_arrays_ends_with_them() -> None:
+    arena = Arena()
+    for begin in (arena.begin, arena.begin_batch):
+        arena.reusable = "made"
+        begin()
+        assert arena.reusable is None

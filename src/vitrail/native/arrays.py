@@ -63,6 +63,19 @@ class _Room:
         self._made[id(made)] = made, self._begin + begin
         return made
 
+    @property
+    def is_enough(self) -> bool:
+        """Whether all arrays made since `begin` are in it."""
+        return self._used <= self._size
+
+    def copy(self) -> npt.NDArray[np.uint8]:
+        """What the arrays made since `begin` hold."""
+        return self._views[np.uint8][: self._used].copy()
+
+    def restore(self, copy: npt.NDArray[np.uint8]) -> None:
+        """Let the arrays hold what they held."""
+        self._views[np.uint8][: len(copy)] = copy
+
 
 class Arena:
     """Memory for the arrays of some batches after those of others, so that the system need not hand out and clear pages anew.
@@ -73,17 +86,29 @@ class Arena:
     def __init__(self, most_bytes: int = 1 << 28) -> None:
         self._made: dict[int, tuple[npt.NDArray[Any], int]] = {}
         self._kept, self._passing = _Room(most_bytes, self._made), _Room(most_bytes, self._made)
+        self.reusable: Any = None
+        """What its user made of its arrays and can use again; None again once they are void."""
 
     def begin(self) -> Allocate:
         """For arrays that are kept while several batches are computed. All arrays made so far are void."""
+        self.reusable = None
         self._kept.begin()
         self._made.clear()
         return self._kept.make
 
     def begin_batch(self) -> Allocate:
         """For arrays that are needed while one batch is computed: they are where those of the batch before are."""
+        self.reusable = None
         self._passing.begin()
         return self._passing.make
+
+    def copy(self) -> npt.NDArray[np.uint8] | None:
+        """What the arrays that are kept hold, for `restore`; None where some array has memory of its own."""
+        return self._kept.copy() if self._kept.is_enough and self._passing.is_enough else None
+
+    def restore(self, copy: npt.NDArray[np.uint8]) -> None:
+        """Let the arrays that are kept hold what they held. Precondition: none was made since."""
+        self._kept.restore(copy)
 
     def address_of(self, array: npt.NDArray[Any]) -> int:
         """Where an array begins: known of those that it made."""

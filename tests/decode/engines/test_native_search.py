@@ -1,5 +1,9 @@
 """The compiled search against torch: random small models of every shape, in every company, with guards around all memory."""
 
+import gc
+import weakref
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -19,11 +23,13 @@ from random_searches import (
     queries_for,
     random_config,
     random_model,
+    random_recurrent_config,
     random_request,
     random_sources,
 )
 
 from vitrail.data.vocabularies.subwords import EOS
+from vitrail.decode.engines import native_groups
 from vitrail.decode.engines.native_groups import GroupSearch, make_groups, search_all
 from vitrail.decode.engines.native_models import NativeModel
 from vitrail.decode.engines.native_requests import ConstraintTable, Job
@@ -34,6 +40,7 @@ from vitrail.decode.search_config import SamplingConfig, SearchConfig
 from vitrail.errors import ModelError, UsageError
 from vitrail.models.configs.transformer import TransformerConfig
 from vitrail.models.kinds.transformer import Transformer
+from vitrail.native.arrays import allocate
 from vitrail.native.matrices.packing import Precision
 
 
@@ -91,6 +98,71 @@ def test_a_thousand_sentences_are_those_of_one_by_one(plain: Transformer) -> Non
     sources = random_sources(np.random.default_rng(4), 1000, 90, longest=6)
     found = searched(model, sources, config, threads=2)
     assert all(found[at] == searched(model, [sources[at]], config)[0] for at in range(0, 1000, 97))
+
+
+def one_by_one(seed: int) -> list[tuple[list[Hypothesis], list[Hypothesis]]]:
+    """Sentences of two random models, or both, each by itself with any of several settings; the same with arrays of its own."""
+    draw = np.random.default_rng(seed)
+    configs = [random_config(draw), random_recurrent_config(draw)]
+    models = [native(random_model(one, seed=seed + at, vocabularies=(60, 60)), "int8") for at, one in enumerate(configs)]
+    settings = [SearchConfig(beams=beams, n_best=beams, max_ratio=0.5, max_extra=extra) for beams, extra in ((1, 5), (3, 2), (3, 40))]
+    found = list[tuple[list[Hypothesis], list[Hypothesis]]]()
+    for _ in range(12):
+        some, config = (models[:1], models[1:], models)[int(draw.integers(0, 3))], settings[int(draw.integers(0, 3))]
+        for source in random_sources(draw, 4, 60, longest=40):
+            (job,) = jobs_for([source], queries_for([source], config, spelled=bool(draw.random() < 0.3)))
+            ((own,),) = GroupSearch(some, config, ConstraintTable([], 60), allocate).run([[job]])
+            found.append((search_all(some, [job], config, threads=1)[0], own))
+    return found
+
+
+def test_a_sentence_does_not_depend_on_the_one_before_whose_arrays_it_uses() -> None:
+    with ThreadPoolExecutor(3) as threads:
+        for pairs in threads.map(one_by_one, (1, 2, 3)):
+            for found, expected in pairs:
+                assert found == expected
+
+
+def test_arrays_are_made_once_for_short_sentences_of_equal_settings(plain: Transformer, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, config, made = native(plain), SearchConfig(beams=2, max_ratio=1, max_extra=3), list[int]()
+    prepare = GroupSearch._prepare
+
+    def counted(self: GroupSearch, jobs: list[Job], *args: Any, **how: Any) -> Any:
+        made.append(len(jobs))
+        return prepare(self, jobs, *args, **how)
+
+    sources = random_sources(np.random.default_rng(6), 20, 90, longest=12)
+    monkeypatch.setattr(native_groups, "_unused", [])
+    searched(model, [(5,) * 200], config)  # an arena grows when it is used again
+    monkeypatch.setattr(GroupSearch, "_prepare", counted)
+    found = [searched(model, [source], config)[0] for source in sources]
+    assert made == [1]
+    assert searched(model, sources, config) == found and searched(model, sources[:1], config) == found[:1]
+    assert made == [1, 16, 4, 1]
+
+
+def test_threads_search_single_sentences_with_one_model_at_once(plain: Transformer) -> None:
+    model, config = native(plain, "int8"), SearchConfig(beams=2, max_ratio=1, max_extra=6)
+    sources = random_sources(np.random.default_rng(7), 60, 90, longest=40)
+    with ThreadPoolExecutor(3) as threads:
+        found = list(threads.map(lambda source: searched(model, [source], config)[0], sources))
+    assert found == searched(model, sources, config)
+
+
+def test_a_model_and_a_vocabulary_end_with_their_last_user() -> None:
+    def search() -> list[weakref.ref[Any]]:
+        model, config = native(random_model(PLAIN, seed=2, vocabularies=(50, 50))), SearchConfig(beams=2, n_best=2, max_extra=3)
+
+        def spell(tokens: Sequence[int]) -> str:
+            return str(tokens)
+
+        for _ in range(3):
+            search_all([model], [Job(0, (5, 6, EOS), Query(longest=5, spell=spell))], config, threads=1)
+        return [weakref.ref(model.packed.weights.embeddings), weakref.ref(spell)]
+
+    ended = search()
+    gc.collect()
+    assert [one() for one in ended] == [None, None]
 
 
 @pytest.mark.parametrize(("precision", "most_nats", "least_share"), [("int8", 0.25, 0.6), ("bf16", 0.1, 0.8)])

@@ -3,18 +3,23 @@
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
+from weakref import ref
 
+import numpy as np
+import numpy.typing as npt
+
+from vitrail.data.vocabularies.subwords import EOS
 from vitrail.decode.engines.engine import StopSignal
 from vitrail.decode.engines.native_models import NativeModel
-from vitrail.decode.engines.native_requests import ConstraintTable, Job, Texts, asked_of, hypotheses_of, token_told
+from vitrail.decode.engines.native_requests import ConstraintTable, Job, Texts, asked_of, hypotheses_of, rules_of, token_told
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search.relaxation import require_no_forced_words, search_constrained
 from vitrail.decode.search_config import SearchConfig
 from vitrail.errors import Interrupted, ModelError
-from vitrail.native.arrays import Allocate, Arena, padded
+from vitrail.native.arrays import Allocate, Arena, Integers, padded
 from vitrail.native.search.state import (
     DONE,
     JOINS,
@@ -28,6 +33,7 @@ from vitrail.native.search.state import (
     TEXTS,
     WATCH,
     WHOLE,
+    Rules,
     Search,
     make_search,
 )
@@ -45,6 +51,10 @@ _LARGE_BYTES, _LARGE_GROUP = 8_000_000, 64
 _TOGETHER = 8
 """Groups that are made ready together, then searched one after the other, at most: a model's matrices and Python's objects push each
 other out of the cache."""
+_MOST_SOURCE, _MOST_STEPS, _ROOM = 256, 640, 32
+"""Source tokens and steps of a sentence whose arrays the next one uses again, at most; they have room for multiples of the last."""
+_NOBODY = StopSignal()
+"""Stops one sentence that nobody else stops; never set."""
 _unused: list[Arena] = []
 """Memory that no thread uses now."""
 
@@ -70,6 +80,33 @@ class _Ready(NamedTuple):
     calls: list[Callable[[], int]]
     """Of each model; they read the arrays of `works` and `search`."""
     texts: Texts
+
+
+class _Reusable(NamedTuple):
+    """The arrays of one sentence in an arena, for the next sentence that is asked for with equal settings.
+
+    Half of the time of a short sentence was Python's making these arrays and writing where they are.
+    """
+
+    models: list[ref[Any]]
+    """The words of each, see `NativeModel.words`. They are not held: a model ends with its last user."""
+    rules: Rules
+    stop: Integers
+    """See `Search.stop`."""
+    source: int
+    """Tokens that there is room for."""
+    steps: int
+    """The same of a translation with its prompt."""
+    ready: _Ready
+    """Without texts: they would hold the vocabulary that spells them."""
+    filled: npt.NDArray[np.uint8]
+    """What the arrays hold before a search."""
+
+    def serves(self, models: Sequence[Any], rules: Rules, stop: Integers, *, source: int, steps: int) -> bool:
+        """Whether a sentence of these lengths can be searched with them."""
+        if len(models) != len(self.models) or not all(one() is words for one, words in zip(self.models, models, strict=True)):
+            return False
+        return self.source >= source and self.steps >= steps and self.stop is stop and self.rules == rules
 
 
 def in_threads(run: Callable[[T], R], groups: Sequence[T], *, threads: int, failed: Callable[[], None] = lambda: None) -> list[R]:
@@ -100,8 +137,11 @@ class GroupSearch:
         """The n-best lists of each group's sentences. Preconditions: all ids are in the vocabularies, all positions in the tables; prompts
         of a group have one length."""
         with borrowed_arena() as arena:
-            make = self.make or arena.begin()
-            ready = [self._prepare(group, arena, make) for group in groups]
+            if self._uses_again(groups):
+                ready = [self._prepare_one(groups[0][0], arena)]
+            else:
+                make = self.make or arena.begin()
+                ready = [self._prepare(group, arena, make) for group in groups]
             for one in ready:
                 for _ in self._go(one):
                     pass
@@ -116,9 +156,43 @@ class GroupSearch:
             self._require_done(one.search)
             return hypotheses_of(one.search)
 
+    def _uses_again(self, groups: Sequence[Sequence[Job]]) -> bool:
+        """Whether there is one sentence, whose arrays depend on nothing but its length."""
+        if len(groups) > 1 or len(groups[0]) > 1 or self.make is not None or self.config.sampling is not None:
+            return False
+        query = groups[0][0].query
+        short = len(groups[0][0].source) <= _MOST_SOURCE and query.cap + len(query.prompt) <= _MOST_STEPS
+        return short and query.shortlist is None and not query.constraints.is_active
+
+    def _prepare_one(self, job: Job, arena: Arena) -> _Ready:
+        """The arrays of the sentence before where they serve; else new ones, with room for longer sentences."""
+        query, source, steps = job.query, len(job.source), job.query.cap + len(job.query.prompt)
+        models, rules, stop = [model.words() for model in self.models], rules_of([query], self.config, watched=False), self.stop.flag
+        known: _Reusable | None = arena.reusable
+        if known is not None and known.serves(models, rules, stop, source=source, steps=steps):
+            arena.restore(known.filled)
+            return self._begin(known.ready, job)
+        source, steps = padded(source, _ROOM), padded(steps, _ROOM)
+        longest = replace(query, longest=steps - len(query.prompt))
+        ready = self._prepare([Job(0, (EOS,) * source, longest)], arena, arena.begin())
+        filled = arena.copy()
+        if filled is not None:
+            arena.reusable = _Reusable(
+                [ref(words) for words in models], rules, stop, source, steps, ready._replace(texts=Texts(())), filled
+            )
+        return self._begin(ready, job)
+
+    def _begin(self, ready: _Ready, job: Job) -> _Ready:
+        """Write a sentence into arrays that have room for it."""
+        query, limits = job.query, ready.search.limits
+        for model, work in zip(self.models, ready.works, strict=True):
+            model.put_source(work, job.source)
+        limits.caps[0], limits.floors[0], limits.guards[0] = query.cap, query.floor, query.constraints.guard_repeats
+        ready.search.beams.tokens[: len(query.prompt)] = query.prompt
+        return ready._replace(texts=Texts([query]))
+
     def _prepare(self, jobs: Sequence[Job], arena: Arena, make: Allocate, *, watched: bool = False) -> _Ready:
         queries, passing = [job.query for job in jobs], self.make or arena.begin_batch()
-        watched = watched or any(query.stop is not None for query in queries)
         asked = asked_of(queries, self.config, self.table, watched=watched, make=make, stop=self.stop.flag)
         steps = int(asked.limits.caps.max()) + asked.rules.prompt - 1
         sources, sizes = [job.source for job in jobs], {"beams": asked.rules.beams, "steps": steps}
@@ -196,9 +270,9 @@ def search_all(
     Raises UsageError for ids outside the vocabularies, beyond learned positions, and for forced words when sampling; Interrupted where it
     is to stop.
     """
-    stop = stop or StopSignal()
     if not jobs:
         return {}
+    stop = stop or (_NOBODY if len(jobs) == 1 else StopSignal())
     _check(models, jobs)
     queries = [job.query for job in jobs]
     if config.sampling is not None:

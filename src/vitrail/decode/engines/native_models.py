@@ -24,12 +24,10 @@ from vitrail.native.matrices.packing import (
     rows_of,
 )
 from vitrail.native.recurrent import architecture as recurrent_architecture
-from vitrail.native.recurrent import asked as recurrent_asked
 from vitrail.native.recurrent import memory as recurrent_memory
 from vitrail.native.recurrent import packing as recurrent_packing
 from vitrail.native.search.state import Search, Shortlists
 from vitrail.native.transformer import architecture as transformer_architecture
-from vitrail.native.transformer import asked as transformer_asked
 from vitrail.native.transformer import memory as transformer_memory
 from vitrail.native.transformer import packing as transformer_packing
 
@@ -112,6 +110,10 @@ class NativeModel(ABC):
         Args: sources: with their ends. steps: tokens of the longest translation. listed: see there. passing: for arrays that are needed
             while it is computed.
         """
+
+    @abstractmethod
+    def put_source(self, work: Any, source: Sequence[int]) -> None:
+        """Replace the source, its end included, in the memory of a batch of one sentence. Precondition: the one before was not shorter."""
 
     @abstractmethod
     def asked(self, work: Any, search: Search) -> Any:
@@ -232,9 +234,13 @@ class NativeTransformer(NativeModel):
         shape = self.packed.shape
         return transformer_memory.make_workspace(shape, sources, beams=beams, steps=steps, listed=listed, make=make, passing=passing)
 
+    def put_source(self, work: Any, source: Sequence[int]) -> None:
+        """See `NativeModel.put_source`."""
+        transformer_memory.put_source(work, source)
+
     def asked(self, work: Any, search: Search) -> Any:
         """See `NativeModel.asked`."""
-        return transformer_asked.Asked(self.words(), work, search)
+        return transformer_memory.Asked(self.words(), work, search)
 
     def require(self, position: int) -> None:
         """See `NativeModel.require`."""
@@ -314,9 +320,13 @@ class NativeRecurrent(NativeModel):
         """See `NativeModel.workspace`; it does not grow with the length of a translation."""
         return recurrent_memory.make_workspace(self.packed, sources, beams=beams, listed=listed, make=make, passing=passing)
 
+    def put_source(self, work: Any, source: Sequence[int]) -> None:
+        """See `NativeModel.put_source`."""
+        recurrent_memory.put_source(self.packed, work, source)
+
     def asked(self, work: Any, search: Search) -> Any:
         """See `NativeModel.asked`."""
-        return recurrent_asked.Asked(self.words(), work, search)
+        return recurrent_memory.Asked(self.words(), work, search)
 
 
 NATIVE_MODELS: Mapping[str, type[NativeModel]] = {

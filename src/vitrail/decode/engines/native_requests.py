@@ -117,33 +117,37 @@ def asked_of(
 ) -> Asked:
     """What is asked of the search of some sentences. Precondition: their prompts have one length.
 
-    Args: watched: see `state.Rules`. stop: see `state.Asked`.
+    Args: watched: see `rules_of`. stop: see `state.Asked`.
     """
-    sampling, width = config.sampling, config.width
-    rules = Rules(
-        beams=width,
+    sampling = config.sampling
+    limits = limits_of(
+        [query.cap for query in queries], [query.floor for query in queries], [query.constraints.guard_repeats for query in queries]
+    )
+    return Asked(
+        rules_of(queries, config, watched=watched),
+        drawing_of(sampling),
+        limits,
+        table.of([query.constraints for query in queries], make),
+        _shortlists(queries, ordered=sampling is not None, make=make),
+        prompts=np.asarray([query.prompt for query in queries], np.int64),
+        noise=np.zeros(0) if sampling is None else noise_of(queries, config.width),
+        stop=stop,
+    )
+
+
+def rules_of(queries: Sequence[Query], config: SearchConfig, *, watched: bool) -> Rules:
+    """What some sentences share. Args: watched: whether Python looks at every step, even where no query has a `Query.stop`."""
+    return Rules(
+        beams=config.width,
         n_best=config.n_best,
-        early_stop=int(config.early_stop and sampling is None),
+        early_stop=int(config.early_stop and config.sampling is None),
         length_penalty=float(config.length_penalty),
         allow_unknown=int(config.allow_unknown),
         repeat_ngram=config.repeat_ngram,
         max_repeats=config.max_repeats,
         spelled=int(any(query.spell is not None for query in queries)),
         prompt=len(queries[0].prompt),
-        watched=int(watched),
-    )
-    limits = limits_of(
-        [query.cap for query in queries], [query.floor for query in queries], [query.constraints.guard_repeats for query in queries]
-    )
-    return Asked(
-        rules,
-        drawing_of(sampling),
-        limits,
-        table.of([query.constraints for query in queries], make),
-        _shortlists(queries, ordered=sampling is not None, make=make),
-        prompts=np.asarray([query.prompt for query in queries], np.int64),
-        noise=np.zeros(0) if sampling is None else noise_of(queries, width),
-        stop=stop,
+        watched=int(watched or any(query.stop is not None for query in queries)),
     )
 
 

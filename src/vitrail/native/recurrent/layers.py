@@ -76,7 +76,7 @@ def _read_layer(model: Model, work: Workspace, layer: int, direction: int, below
     """Read all sentences with one cell of the encoder, each from its first token or from its last."""
     batch, cells, carry, shape = work.batch, model.encoder, work.reading, model.shape
     number, width, sentences = layer * cells.directions + direction, cells.width, len(batch.order)
-    _project(model, cells, number, below, len(batch.tokens), work)
+    _project(model, cells, number, below, batch.starts[sentences], work)
     norm, column = _cell_norm(model, cells, number), direction * width
     fill_zeros(carry.hidden)
     fill_zeros(carry.cell)
@@ -131,7 +131,7 @@ def _bridge(model: Model, work: Workspace, encoder_layer: int) -> None:
 def encode(model: Model, work: Workspace) -> None:
     """Read the sources: what attention reads of them, and the first states of the decoder; zeros without an encoder."""
     shape, batch, rooms = model.shape, work.batch, work.rooms
-    rows, width, embedding = len(batch.tokens), shape.width, shape.embedding
+    rows, width, embedding = batch.starts[len(batch.starts) - 1], shape.width, shape.embedding
     if model.encoder.layers == 0:
         fill_zeros(work.own.hidden)
         fill_zeros(work.own.cell)

@@ -1,4 +1,7 @@
-"""Memory of one batch: its sources, the values of all rows, what attention reads of the sources, and the states of the hypotheses."""
+"""Memory of one batch: its sources, the values of all rows, what attention reads of the sources, and the states of the hypotheses.
+
+It is a part of what a call of compiled code is given (`Asked`, `Texts`).
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,6 +14,10 @@ from vitrail.native.attention.paged import PAGE, Memory, pages
 from vitrail.native.matrices.packing import NO_LISTS, ListedVocabulary, Quantised, make_quantised
 from vitrail.native.recurrent.architecture import NONE
 from vitrail.native.recurrent.packing import Model, Shape
+from vitrail.native.search.state import Search
+
+MEAN, LAST = 0, 1
+"""Which vector of a text: the mean over its tokens, or the last states of the highest layer."""
 
 
 class Carry(NamedTuple):
@@ -55,7 +62,7 @@ class Batch(NamedTuple):
     """The sources, one after the other, and where the memory of each is."""
 
     tokens: Integers
-    """In the order in which the encoder reads them."""
+    """In the order in which the encoder reads them; those after the last sentence have no meaning."""
     starts: Integers
     """[B + 1] sentence b has the tokens starts[b] to starts[b + 1]."""
     pages: Integers
@@ -96,6 +103,26 @@ class Workspace(NamedTuple):
     """Translations that are read instead of a search."""
 
 
+class Asked(NamedTuple):
+    """What `run.run` is given: a batch, and its search, whose `progress` says which part of it is to be done."""
+
+    model: Model
+    work: Workspace
+    search: Search
+
+
+class Texts(NamedTuple):
+    """What `pooling.pool` is given: texts to read, and what is to be made of them."""
+
+    model: Model
+    work: Workspace
+    pooled: Pooled
+    which: int
+    """MEAN or LAST."""
+    scored: int
+    """1: labels are scored."""
+
+
 def make_workspace(
     model: Model,
     sources: Sequence[Sequence[int]],
@@ -133,6 +160,12 @@ def make_workspace(
     )
 
 
+def put_source(model: Model, work: Workspace, source: Sequence[int]) -> None:
+    """Replace the source of a batch of one sentence. Precondition: it is not longer than the one that the batch was made with."""
+    work.batch.tokens[: len(source)] = _as_read(source, reverse=bool(model.shape.reverse_source))
+    work.batch.starts[1] = len(source)
+
+
 def make_pooled(shape: Shape, texts: int, scores: int, *, make: Allocate = allocate) -> Pooled:
     """Room for vectors. Args: scores: of each text, padded; 0 for none."""
     return Pooled(make(texts * shape.width, np.float32), make(texts * scores, np.float32))
@@ -159,11 +192,15 @@ def _make_rooms(model: Model, tokens: int, hypotheses: int, *, longest: int, mak
     )
 
 
+def _as_read(source: Sequence[int], *, reverse: bool) -> Sequence[int]:
+    """A source in the order in which the encoder reads it. Args: reverse: from the last token to the first, but the end last."""
+    return [*source[-2::-1], source[-1]] if reverse else source
+
+
 def _make_batch(sources: Sequence[Sequence[int]], *, reverse: bool, make: Allocate) -> Batch:
-    """Args: reverse: sources are read from the last token to the first, but their ends last."""
+    """Args: reverse: see `_as_read`."""
     lengths = [len(source) for source in sources]
     starts, places = (np.concatenate([[0], np.cumsum(counts)]).astype(np.int64) for counts in (lengths, [pages(one) for one in lengths]))
     tokens: Integers = make(sum(lengths), np.int64)
-    read = [[*source[-2::-1], source[-1]] if reverse else source for source in sources]
-    tokens[:] = np.concatenate([np.asarray(source, np.int64) for source in read])
+    tokens[:] = np.concatenate([np.asarray(_as_read(source, reverse=reverse), np.int64) for source in sources])
     return Batch(tokens, starts, places, np.argsort(-np.asarray(lengths), kind="stable").astype(np.int64))

@@ -15,7 +15,8 @@ from vitrail.native.transformer.packing import Model
 def keep_sources(model: Model, work: Workspace) -> None:
     """Keep the keys and values of the sources for every layer; what the encoder made of them is in y."""
     shape, batch, rooms = model.shape, work.batch, work.rooms
-    rows, sentences = len(batch.tokens), len(batch.starts) - 1
+    sentences = len(batch.starts) - 1
+    rows = batch.starts[sentences]
     for layer in range(shape.decoder_layers):
         multiply(model.weights.matrices, model.linears.cross_source, layer, rooms.y, rows, rooms.quantised, rooms.z)
         for b in range(sentences):

@@ -29,7 +29,8 @@ def _attend_within(model: Model, first: int, last: int, work: Workspace) -> None
 def encode(model: Model, work: Workspace) -> None:
     """The vector of each token, in y [rows, D]."""
     shape, linears, norms, batch, rooms = model.shape, model.linears, model.norms, work.batch, work.rooms
-    rows, sentences = len(batch.tokens), len(batch.starts) - 1
+    sentences = len(batch.starts) - 1
+    rows = batch.starts[sentences]
     for b in range(sentences):
         for row in range(batch.starts[b], batch.starts[b + 1]):
             embed(model, 0, 0, batch.tokens[row], row - batch.starts[b], row, rooms)
