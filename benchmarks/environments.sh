@@ -4,7 +4,7 @@
 #   benchmarks/environments.sh FOLDER [NAME...]        # ctranslate2 huggingface opennmt joeynmt; all where none is named
 #
 # By name alone it also builds those of programs that exits of `vitrail export` are tested with (VITRAIL_PROGRAMS=FOLDER pytest -m slow
-# tests/export): argos libretranslate lens (TransformerLens and bertviz) onnxruntime-web (by npm).
+# tests/export): argos libretranslate lens (TransformerLens and bertviz); by npm, onnxruntime-web and bergamot (bergamot-translator).
 #
 # Everything comes from the package registries that pip and npm are set to. PYTHON names the interpreter (python3). torch comes first and stays, so
 # that nothing brings a build for a GPU. Where a peer cannot be installed, FOLDER/NAME/missing.txt says why, and the benchmark tells it.
@@ -26,9 +26,9 @@ packages() { # the packages of a peer; those with torch say so
     esac
 }
 
-build_web() { # FOLDER NAME
+build_web() { # FOLDER NAME PACKAGE
     rm -rf "${1:?}/$2"
-    npm install --silent --ignore-scripts --no-audit --no-fund --prefix "$1/$2" "$2" >"$1/$2.log" 2>&1 && echo "$2: ready"
+    npm install --silent --ignore-scripts --no-audit --no-fund --prefix "$1/$2" "$3" >"$1/$2.log" 2>&1 && echo "$2: ready"
 }
 
 build() { # FOLDER NAME
@@ -60,7 +60,8 @@ mkdir -p "$folder" || exit 1
 failed=0
 for name in ${*:-ctranslate2 huggingface opennmt joeynmt}; do
     case $name in
-    onnxruntime-web) build_web "$folder" "$name" || failed=1 ;;
+    onnxruntime-web) build_web "$folder" "$name" "$name" || failed=1 ;;
+    bergamot) build_web "$folder" "$name" "@browsermt/bergamot-translator" || failed=1 ;;
     *) build "$folder" "$name" || failed=1 ;;
     esac
 done

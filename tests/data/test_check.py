@@ -90,6 +90,14 @@ def test_another_language_is_refused_where_it_is_scored_on_in_another_script_and
     assert "source" not in german
 
 
+def test_old_text_and_its_dev_set_may_be_in_another_script(text: Write) -> None:
+    new, old = text("new", RUSSIAN, GERMAN), text("old", ENGLISH[:300], FRENCH[:300])
+    found = told(DataConfig(corpora=(new,), old=(old,), old_dev=text("dev", ENGLISH[300:], FRENCH[300:])))
+    for name in ("data.old.0", "data.old_dev"):
+        assert f"{name} (" in found
+    assert found.count("the source is written in Latn script") == 2
+
+
 def test_a_code_that_the_script_belies_is_told(text: Write) -> None:
     assert "is named fr, but is written in Cyrl" in told(
         DataConfig(corpora=(text("x", ENGLISH[:100], RUSSIAN),), source_language="en", target_language="fr")

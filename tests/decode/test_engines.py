@@ -14,8 +14,8 @@ from vitrail.commands.shared import console
 from vitrail.data.vocabularies.subwords import EOS, SOS, Vocabularies, WordVocabulary
 from vitrail.decode.engines import table
 from vitrail.decode.engines.torch import TorchEngine, make_batches
+from vitrail.decode.ensemble import Ensemble
 from vitrail.decode.search.beams import Observation, beam_search, read_prompts
-from vitrail.decode.search.ensemble import Ensemble
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import BatchConfig, SamplingConfig, SearchConfig, TranslateConfig
 from vitrail.decode.translate import Translator

@@ -5,8 +5,8 @@ import torch
 from toy import ToyModel, query
 
 from vitrail.data.vocabularies.subwords import EOS, SOS
+from vitrail.decode.ensemble import Ensemble
 from vitrail.decode.search.beams import beam_search
-from vitrail.decode.search.ensemble import Ensemble
 from vitrail.decode.search_config import SearchConfig
 from vitrail.errors import ModelError
 

@@ -14,6 +14,7 @@ from vitrail.data.vocabularies.mapped import MappedPieces
 from vitrail.data.vocabularies.subwords import EOS, CharacterVocabulary, Subwords, Vocabularies, train_sentencepiece
 from vitrail.decode.search_config import SearchConfig, TranslateConfig
 from vitrail.decode.translate import Translator
+from vitrail.doctor.checks.programs import BERGAMOT
 from vitrail.models.architectures import ModelConfig
 from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model
@@ -111,6 +112,7 @@ def program(name: str) -> Path:
         "argos": "argos/bin/python",
         "libretranslate": "libretranslate/bin/python",
         "lens": "lens/bin/python",
+        "bergamot": f"bergamot/node_modules/{BERGAMOT}",
         "onnxruntime-web": "onnxruntime-web/node_modules/onnxruntime-web",
     }[name]
     if folder is None or not (Path(folder) / place).exists():

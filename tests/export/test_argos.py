@@ -84,7 +84,7 @@ def test_what_it_cannot_carry_is_refused_by_name(tmp_path: Path, monkeypatch: py
     with pytest.raises(UsageError, match="whole words"):
         export_argos(model, tmp_path / "out", check=False)
     with pytest.raises(UsageError, match=r"model.kind = recurrent"):
-        export_argos(saved(tmp_path / "lstm", {"cell": "lstm"}, pieces()), tmp_path / "out", check=False)
+        export_argos(saved(tmp_path / "lstm", {"cell": "lstm"}, pieces()), tmp_path / "out", python=Path("/no/python"))
     good = saved(tmp_path / "good", {}, pieces())
     with pytest.raises(UsageError, match="has no argostranslate"):
         export_argos(good, tmp_path / "out", python=Path("/no/python"))

@@ -2,21 +2,27 @@
 
 import random
 import struct
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import exits
 import numpy as np
 import pytest
 import torch
 
+from vitrail import cli
 from vitrail.data.batches import collate
 from vitrail.data.vocabularies.subwords import EOS, PAD, SOS, UNK, Vocabularies, train_sentencepiece
+from vitrail.decode.shortlists.table import Shortlist, save_shortlist
 from vitrail.errors import ModelError, UsageError
 from vitrail.export.marian import browser, engine
 from vitrail.export.marian.binary import floats, model_file, rounded, shortlist_file, text
 from vitrail.export.marian.browser import export_browser
+from vitrail.export.marian.lexical import EightsShortlist, lists_by_token
 from vitrail.export.marian.rounding import OUTPUT, input_multipliers, matrices_of, round_matrix, round_weights, rounded_inputs
 from vitrail.export.translators import parity
+from vitrail.files import read_manifest
 from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model
 from vitrail.models.configs.transformer import PRESETS, TransformerConfig
@@ -195,7 +201,78 @@ def test_without_its_program_it_says_what_to_install(tmp_path: Path, monkeypatch
     assert not (tmp_path / "theirs").exists()
 
 
-with_program = pytest.mark.skipif(engine.find_bergamot() is None, reason=f"{engine.BERGAMOT} is not installed")
+def listed(model: Path, *, leave_out: str = "") -> Shortlist:
+    """Put a shortlist into a model folder: the words that are right, but for the tokens of one of them that no other has."""
+    both = load_model(model).vocabularies
+    rows: list[list[int]] = [[] for _ in range(both.source.size)]
+    for word, mot in zip(WORDS, MOTS, strict=True):
+        for token in both.source.encode(word):
+            rows[token] += both.target.encode(mot) if mot != leave_out else []
+    ids = [sorted(set(row)) for row in rows]
+    made = Shortlist(
+        starts=np.cumsum([0, *map(len, ids)], dtype=np.int32),
+        tokens=np.array([one for row in ids for one in row], np.int32),
+        probabilities=np.ones(sum(map(len, ids)), np.float32),
+        always=np.array([PAD, UNK, SOS, EOS, 290], np.int32),
+        copies=np.array([-1] * 250 + [250] + [-1] * (both.source.size - 251), np.int32),
+        target_size=both.target.size,
+        vocabularies=both.digest,
+    )
+    save_shortlist(model, made)
+    return made
+
+
+def lists_of(data: bytes) -> list[list[int]]:
+    """The list of each source token of a file."""
+    count = struct.unpack_from("<Q", data, 32)[0]
+    starts = struct.unpack_from(f"<{count}Q", data, 48)
+    ids = struct.unpack_from(f"<{starts[-1]}I", data, 48 + 8 * count)
+    assert all(start < len(ids) for start in starts[:-1]), "a reader that checks refuses this file"
+    return [list(ids[first:last]) for first, last in pairwise(starts)]
+
+
+def test_the_shortlist_of_the_model_goes_along_unless_it_may_not(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    model = student(tmp_path / "model")
+    command = ["export", str(model), "--to", "bergamot", "--no-check", "-o"]
+    assert cli.run([*command, str(tmp_path / "none"), "--shortlist"]) != 0 and "has no shortlist" in capfd.readouterr().err
+    assert not (tmp_path / "none").exists()
+    made = listed(model)
+    assert cli.run([*command, str(tmp_path / "with")]) == 0 and cli.run([*command, str(tmp_path / "without"), "--no-shortlist"]) == 0
+    name = "lex.enfr.s2t.bin"
+    for folder, there in (("with", True), ("without", False)):
+        place = tmp_path / folder
+        assert (place / name).exists() == (name in read_manifest(place)) == there
+        for told in ("README.md", "config.enfr.yml"):
+            assert (name in (place / told).read_text(encoding="utf-8")) == there
+    rows = lists_of((tmp_path / "with" / name).read_bytes())
+    assert len(rows) == 336 and 290 in rows[EOS] and rows[250] == [250] and rows[335] == [EOS]
+    sentence = load_model(model).vocabularies.source.encode("the red dog")
+    theirs = {one for token in [*sentence, EOS] for one in rows[token]}
+    ours = made.tokens_for(sentence)
+    assert theirs == {*ours.shared.tolist(), *ours.own.tolist()} and len(theirs) > 6
+    assert cli.run(["export", str(model), "--no-shortlist", "-o", str(tmp_path / "other")]) == 2
+
+
+def test_lists_are_filled_up_to_eights_with_the_first_tokens(tmp_path: Path) -> None:
+    made = listed(student(tmp_path / "model"))
+    sentence = load_model(tmp_path / "model").vocabularies.source.encode("a small cat")
+    before, after = made.tokens_for(sentence), EightsShortlist.of(made).tokens_for(sentence)
+    plain = {*before.shared.tolist(), *before.own.tolist()}
+    filled = [one for one in range(made.target_size) if one not in plain][: -len(plain) % 8]
+    assert filled and after.own.tolist() == sorted([*before.own.tolist(), *filled]) and after.shared.tolist() == before.shared.tolist()
+    assert lists_by_token(made, sources=made.target_size)[EOS][-1] == 290
+
+
+@pytest.fixture
+def bergamot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program, where an export finds it or in the folder of VITRAIL_PROGRAMS; without it the test is skipped."""
+    if engine.find_bergamot() is None:
+        monkeypatch.setenv(engine.BERGAMOT_FOLDER, str(exits.program("bergamot")))
+        if engine.find_bergamot() is None:
+            pytest.skip("node is not installed")
+
+
+with_program = pytest.mark.usefixtures("bergamot")
 
 
 @pytest.fixture
@@ -228,24 +305,21 @@ def test_the_program_translates_as_we_do(tmp_path: Path, compute: Any, joint: bo
 
 @with_program
 @pytest.mark.slow
-def test_a_shortlist_says_what_may_be_written(tmp_path: Path, trained: Path, texts: parity.CheckTexts) -> None:
-    """With the words that are right, translations are the same; without one of them, it is never written."""
-    vocabulary = load_model(trained).vocabularies.source
-    allowed = [[EOS] for _ in range(vocabulary.size)]
-    for word, mot in zip(WORDS, MOTS, strict=True):
-        for token in vocabulary.encode(word):
-            allowed[token] += [one for one in vocabulary.encode(mot) if mot != "chien"]
-    allowed[EOS].append(EOS)
-    export_browser(trained, tmp_path / "theirs", shortlist=allowed, check=False)
-    files = engine.BrowserFiles.named({"source_language": "en", "target_language": "fr"}, rounded=True, joint=True).within(
-        tmp_path / "theirs"
-    )
-    found = engine.find_engine(unigram=False).translate(files, texts.sources, rounded=True)
-    (tmp_path / "theirs" / "lex.enfr.s2t.bin").unlink()
-    free = engine.find_engine(unigram=False).translate(files, texts.sources, rounded=True)
-    assert any("chien" in one for one in free) and not any("chien" in one for one in found)
+@pytest.mark.parametrize(("compute", "joint"), [("int8", True), ("float32", False)])
+def test_a_shortlist_says_what_may_be_written(tmp_path: Path, compute: Any, joint: bool, texts: parity.CheckTexts) -> None:
+    """With it the program translates as we do with it; a word that is in no list is never written, others are as without it."""
+    made = student(tmp_path / "model", kind="unigram", joint=joint, steps=STEPS)
+    without = export_browser(made, tmp_path / "free", compute=compute)
+    files = engine.BrowserFiles.named({"source_language": "en", "target_language": "fr"}, rounded=compute == "int8", joint=joint)
+    program = engine.find_engine(unigram=True)
+    free = program.translate(files.within(tmp_path / "free"), texts.sources, rounded=compute == "int8")
+    listed(made, leave_out="chien")
+    found = export_browser(made, tmp_path / "theirs", compute=compute)
+    assert found is not None and without is not None and found.equal >= 59 and found.shortlisted and not without.shortlisted, found
+    texts_found = program.translate(files.within(tmp_path / "theirs"), texts.sources, rounded=compute == "int8")
+    assert any("chien" in one for one in free) and not any("chien" in one for one in texts_found)
     others = [number for number, one in enumerate(texts.sources) if "dog" not in one]
-    assert sum(found[number] == free[number] for number in others) >= len(others) - 1
+    assert sum(texts_found[number] == free[number] for number in others) >= len(others) - 1
 
 
 @with_program

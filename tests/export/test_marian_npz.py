@@ -1,4 +1,4 @@
-"""Marian's own files: CTranslate2's converter reads what is written, and it comes back to the last bit."""
+"""Marian's own files: CTranslate2's converter reads what is written (the way back: test_round_trips.py)."""
 
 import io
 import random
@@ -10,7 +10,6 @@ import pytest
 import sentencepiece
 import torch
 
-from vitrail import cli
 from vitrail.data.vocabularies.mapped import MappedPieces
 from vitrail.data.vocabularies.subwords import EOS, PAD, SOS, Vocabularies, train_sentencepiece
 from vitrail.errors import ModelError, UsageError
@@ -20,7 +19,7 @@ from vitrail.export.translators import parity
 from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model
 from vitrail.models.configs.transformer import TransformerConfig
-from vitrail.models.model_folder import load_model, save_model
+from vitrail.models.model_folder import save_model
 
 pytest.importorskip("ctranslate2")
 
@@ -83,17 +82,11 @@ CHANGES: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("changes", CHANGES, ids=str)
-def test_the_converter_of_ctranslate2_reads_it_and_it_comes_back_to_the_last_bit(
-    tmp_path: Path, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_converter_of_ctranslate2_reads_it(tmp_path: Path, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     model = saved(tmp_path / "model", changes)
     monkeypatch.setattr(marian_npz, "check_texts", lambda folder: parity.check_texts(folder, count=24))
     found = export_marian(model, tmp_path / "theirs")
     assert found is not None and [row.equal for row in found.rows] == [24, 24], found.to_text()
-    assert cli.run(["import", str(tmp_path / "theirs"), "-o", str(tmp_path / "back")]) == 0
-    for file in ("model.safetensors", "config.json"):
-        assert (tmp_path / "back" / file).read_bytes() == (model / file).read_bytes()
-    assert load_model(tmp_path / "back").vocabularies.digest == load_model(model).vocabularies.digest
 
 
 def test_a_model_that_was_trained_here_goes_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,6 +152,8 @@ def test_its_program_needs_three_packages_and_nothing_of_ours(tmp_path: Path) ->
     script = refuse + f"import runpy; runpy.run_path({str(tmp_path / 'out' / 'translate.py')!r}, run_name='__main__')"
     done = subprocess.run([sys.executable, "-c", script], input="the dog eats\n\n", capture_output=True, text=True)
     assert done.returncode == 0 and len(done.stdout.split("\n")) == 3 and done.stdout.split("\n")[1] == ""
+    wrong = subprocess.run([sys.executable, "-c", script.replace("'1'", "'0'")], input="a\n", capture_output=True, text=True)
+    assert wrong.returncode == 2 and "--beams 0: expected 1 or more" in wrong.stderr
 
 
 @pytest.fixture

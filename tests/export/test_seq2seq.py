@@ -1,4 +1,4 @@
-"""Translators in the layouts of Marian, OPUS-MT and Pegasus: the same logits and the same text there and here, both ways."""
+"""Translators of Marian, OPUS-MT and Pegasus: the same logits and texts there and here. The way back of ours: test_round_trips.py."""
 
 import io
 import json
@@ -63,7 +63,7 @@ OWN = {
 
 
 @pytest.mark.parametrize("name", OWN)
-def test_there_the_logits_and_the_texts_are_ours_and_the_way_back_gives_the_same_bits(tmp_path: Path, name: str) -> None:
+def test_there_the_logits_and_the_texts_are_ours(tmp_path: Path, name: str) -> None:
     changes, joint = OWN[name]
     model = own(tmp_path / "model", changes, joint=joint)
     seq2seq_folder.SENTENCES = 8
@@ -71,10 +71,6 @@ def test_there_the_logits_and_the_texts_are_ours_and_the_way_back_gives_the_same
     assert found is not None and [row.equal for row in found.rows] == [8, 8]
     card = (tmp_path / "theirs" / "README.md").read_text()
     assert "pipeline_tag: translation" in card and "8 equal" in card
-    import_seq2seq(tmp_path / "theirs", tmp_path / "back")
-    for file in ("model.safetensors", "config.json"):
-        assert (tmp_path / "back" / file).read_bytes() == (model / file).read_bytes()
-    assert load_model(tmp_path / "back").vocabularies.digest == load_model(model).vocabularies.digest
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from builders import TRANSLATING, settled
 from recorded import translator
 
 from vitrail.data.vocabularies.subwords import SubwordsConfig, train_vocabularies
+from vitrail.decode.ensemble import Ensemble
 from vitrail.decode.search.beams import SearchConfig
-from vitrail.decode.search.ensemble import Ensemble
 from vitrail.decode.translate import TranslateConfig, Translation, Translator
 from vitrail.errors import ModelError, UsageError
 from vitrail.inspection.causes.attribution import attribute

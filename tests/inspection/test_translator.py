@@ -6,8 +6,8 @@ from builders import TRANSLATING, settled
 from recorded import TEXT, exact, model, record, translator
 
 from vitrail.data.vocabularies.subwords import CharacterVocabulary, Vocabularies
+from vitrail.decode.ensemble import Ensemble
 from vitrail.decode.search.beams import SearchConfig
-from vitrail.decode.search.ensemble import Ensemble
 from vitrail.decode.translate import TranslateConfig
 from vitrail.errors import ModelError, UsageError
 from vitrail.inspection.translator import LONGEST, InspectableTranslator

@@ -29,7 +29,7 @@ from vitrail.runtime.machine import Device
 if TYPE_CHECKING:
     import torch
 
-    from vitrail.decode.search.ensemble import Translating
+    from vitrail.decode.ensemble import Translating
 
 AnyTranslator = TypeVar("AnyTranslator", bound="Translator")
 

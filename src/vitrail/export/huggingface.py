@@ -73,9 +73,12 @@ def import_huggingface(folder: Path, output: Path) -> None:
     config, theirs = _read_config(folder / CONFIG), read_weights(folder / WEIGHTS)
     vocabularies = Vocabularies.load(folder)
     shape = _shape(config, origin=folder / CONFIG)
+    positions = _positions(shape, theirs)
+    if (before := _with_sinusoids(shape, config, positions)) is not None:
+        shape, positions = before, {}
     with torch.device("meta"):
         shapes = {name: tuple(tensor.shape) for name, tensor in unique_tensors(build_model(shape, vocabularies)).items()}
-    tensors = from_layout(_table(shape), theirs, shapes) | _positions(shape, theirs)
+    tensors = from_layout(_table(shape), theirs, shapes) | positions
     if missing := sorted(shapes.keys() - tensors.keys()):
         raise ModelError(f"{folder}: lacks {', '.join(missing[:5])}", expected="a model that vitrail export wrote")
     facts = config.get("vitrail", {}).get("facts", {})
@@ -335,6 +338,19 @@ def _positions(shape: MaskedConfig | CausalConfig, theirs: Mapping[str, Tensor])
     except KeyError as error:
         raise ModelError(f"{error.args[0]}: missing", expected="a model that vitrail export wrote") from None
     return {"source_positions.weight": rows[0 if type == "bert" else 1 :].float().clone()}
+
+
+def _with_sinusoids(
+    shape: MaskedConfig | CausalConfig, config: Mapping[str, Any], positions: Mapping[str, Tensor]
+) -> MaskedConfig | CausalConfig | None:
+    """The configuration of a model whose positions were sinusoids here, and still are; None for any other."""
+    own: dict[str, Any] = dict(config.get("vitrail", {}).get("model", {}))
+    if own.get("positions") not in ("sinusoidal", "tensor2tensor"):
+        return None
+    kept = {"positions": own["positions"], "max_positions": own.get("max_positions", shape.max_positions)}
+    before = shape.model_copy(update=kept)
+    same = [torch.equal(rows, sinusoids(len(rows), shape.width, steps=before.sinusoid_steps)) for rows in positions.values()]
+    return before if same and all(same) else None
 
 
 def _read_config(path: Path) -> dict[str, Any]:

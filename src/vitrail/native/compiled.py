@@ -30,7 +30,7 @@ _PROGRAMS: dict[str, tuple[str, ...]] = {
     "vectors": ("vectors/steps", "vectors/training"),
     "shortlists": ("native/shortlists",),
     "matrices": ("native/matrices",),
-    "search": ("native/search",),
+    "search": ("native/search", "native/matrices"),
     "attention": ("native/attention",),
     "transformer": ("native/transformer", "native/matrices", "native/search", "native/attention"),
     "recurrent": ("native/recurrent", "native/matrices", "native/search", "native/attention"),

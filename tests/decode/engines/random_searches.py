@@ -12,8 +12,8 @@ from vitrail.decode.engines.native_groups import search_all
 from vitrail.decode.engines.native_models import NATIVE_MODELS, NativeModel
 from vitrail.decode.engines.native_requests import Job
 from vitrail.decode.engines.torch import TorchEngine
+from vitrail.decode.ensemble import Ensemble
 from vitrail.decode.search.constraints import Constraints, never_joins
-from vitrail.decode.search.ensemble import Ensemble
 from vitrail.decode.search.query import AllowedTokens, Hypothesis, Query
 from vitrail.decode.search_config import SamplingConfig, SearchConfig
 from vitrail.errors import UsageError

@@ -213,6 +213,16 @@ def test_text_that_teaches_nothing_is_an_error(tmp_path: Path, texts: list[str])
         make_shortlist(folder, recipe, source=tmp_path / "en")
 
 
+def test_text_of_another_script_is_told(tmp_path: Path, texts: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    folder, other = str(save_small(tmp_path / "model")), tmp_path / "other"
+    other.write_text("".join(f"{'एक दो तीन ' * (1 + number % 3)}\n" for number in range(len(ENGLISH))), encoding="utf-8")
+    assert run(["shortlist", folder, *texts]) == 0
+    assert "WARNING" not in capfd.readouterr().err
+    assert run(["shortlist", folder, *texts[:2], "--target", str(other)]) == 0
+    told = capfd.readouterr().err
+    assert told.count("WARNING") == 1 and f"{other}: the vocabulary of {folder} hardly knows it" in told
+
+
 def test_a_run_is_read_from_its_own_text(tmp_path: Path) -> None:
     words = NUMBERS.split()
     lines = [f"{a} {b} {c}" for a in words[:6] for b in words for c in words[:5]]

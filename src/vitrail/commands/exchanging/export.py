@@ -37,6 +37,14 @@ def export(
         Path | None,
         typer.Option(metavar="FOLDER", help="Also write a page that translates offline, with onnx; the folder of npm's onnxruntime-web."),
     ] = None,
+    shortlist: Annotated[
+        bool | None,
+        typer.Option(
+            "--shortlist/--no-shortlist",
+            help="Write the lists of vitrail shortlist too, with bergamot.",
+            show_default="where the model has them",
+        ),
+    ] = None,
     python: Annotated[
         Path | None, typer.Option(metavar="PYTHON", help="Interpreter of the environment that has Argos Translate, with argos.")
     ] = None,
@@ -62,6 +70,8 @@ def export(
         raise UsageError(f"--python --to {to}", expected="--to argos")
     if page is not None and to != "onnx":
         raise UsageError(f"--page --to {to}", expected="--to onnx")
+    if shortlist is not None and to != "bergamot":
+        raise UsageError(f"--{'' if shortlist else 'no-'}shortlist --to {to}", expected="--to bergamot")
     match to:
         case "huggingface":
             _huggingface(model, output, check=check)
@@ -70,7 +80,7 @@ def export(
         case "marian":
             _marian(model, output, check=check)
         case "bergamot":
-            _bergamot(model, output, rounds=compute != "float32", check=check)
+            _bergamot(model, output, rounds=compute != "float32", shortlist=shortlist, check=check)
         case "onnx":
             _onnx(model, output, page=page, check=check)
         case "argos":
@@ -114,10 +124,10 @@ def _marian(model: Path, output: Path, *, check: bool) -> None:
     console.show(f"{output}: written; how to run it: marian-decoder -m model.npz -v vocab.yml vocab.yml, on pieces of source.spm")
 
 
-def _bergamot(model: Path, output: Path, *, rounds: bool, check: bool) -> None:
+def _bergamot(model: Path, output: Path, *, rounds: bool, shortlist: bool | None, check: bool) -> None:
     from vitrail.export.marian.browser import export_browser
 
-    found = export_browser(model, output, compute="int8" if rounds else "float32", check=check)
+    found = export_browser(model, output, compute="int8" if rounds else "float32", shortlist=shortlist, check=check)
     if found is not None:
         console.show(found.to_text())
     console.show(f"{output}: written; how to run it: {output / 'README.md'}")

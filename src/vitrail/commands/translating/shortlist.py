@@ -24,11 +24,19 @@ def shortlist(
 
     vitrail shortlist models/en-fr --source train.en --target train.fr
     """
-    from vitrail.decode.shortlists.making import ShortlistRecipe, make_shortlist
+    from vitrail.data.vocabularies.taking import MOST_SPELLED
+    from vitrail.decode.shortlists.making import SPELLED, ShortlistRecipe, make_shortlist
     from vitrail.decode.shortlists.table import save_shortlist
     from vitrail.models.stored import SHORTLIST, model_folder
 
     made = make_shortlist(model, ShortlistRecipe(candidates, frequent), source=source, target=target)
+    for side, path in (("source", source), ("target", target)):
+        share = float(made.facts[SPELLED + side])
+        if path is not None and share >= MOST_SPELLED:
+            console.say(
+                f"WARNING: {path}: the vocabulary of {model} hardly knows it: {share:.0%} of its tokens are unknown, or spelled in single"
+                f" bytes; is it in the language of the model's {side}?"
+            )
     save_shortlist(model, made)
     pairs, tokens, always = int(made.facts["pairs"]), len(made.tokens), len(made.always)
     console.say(f"{model_folder(model) / SHORTLIST}: {tokens:,} candidates from {pairs:,} pairs, and {always:,} tokens for every sentence")

@@ -163,7 +163,7 @@ def _compare(sample: _Sample, first: _Sample, *, say: Callable[[str], None]) -> 
     """Compare the scripts and letters of a text with those of the first corpus."""
     if _is_swapped(sample, first):
         raise _swapped(sample, f"as {first.name} ({first.text.label})")
-    scored = not sample.name.startswith(("data.corpora", "data.old."))
+    scored = not sample.name.startswith(("data.corpora", "data.old"))  # old text, and its dev set, are of what the model knew before
     for side, looks, usual in zip(_SIDES, sample.sides, first.sides, strict=True):
         where = f"{sample.name} ({sample.text.label}): the {side}"
         if looks.script and usual.script and looks.script != usual.script:

@@ -12,7 +12,7 @@ from vitrail.errors import ModelError
 from vitrail.files import MANIFEST, read_manifest, verify_file
 
 SIDES = ("source", "target")
-_MOST_SPELLED = 0.1
+MOST_SPELLED = 0.1
 """Share of the tokens of a text that a fitting vocabulary may spell in bytes; a text in a script that it has never seen has nine tenths."""
 _SHOWN = 30
 """Of new tokens, in words for people."""
@@ -78,7 +78,7 @@ def warn_of_spelling(config: SubwordsConfig, made: Vocabularies, texts: Mapping[
     for side, lines_of_side in texts.items() if config.folders() else ():
         rows = made.of(side).encode_batch(lines_of_side)
         tokens, spelled = sum(map(len, rows)), sum(map(made.of(side).spelled, rows))
-        if spelled >= _MOST_SPELLED * max(1, tokens):
+        if spelled >= MOST_SPELLED * max(1, tokens):
             cure = "" if config.new_tokens else "; --set data.subwords.new_tokens=1000 adds its characters and pieces"
             lines.append(
                 f"WARNING: {name}: the vocabulary that was taken hardly knows the {side}:"

@@ -16,12 +16,10 @@ from vitrail.native.compiled import load_entry
 from vitrail.native.machine_code import Entry
 from vitrail.native.matrices.packing import STEP
 from vitrail.native.recurrent import architecture as recurrent_architecture
-from vitrail.native.recurrent import asked as recurrent_asked
 from vitrail.native.recurrent import memory as recurrent_memory
 from vitrail.native.recurrent import packing as recurrent_packing
 from vitrail.native.transformer import architecture as transformer_architecture
-from vitrail.native.transformer.asked import GUESSES, MEAN, NO_SCORES, PRODUCT, TOKENS, Texts
-from vitrail.native.transformer.memory import make_pooled, make_workspace
+from vitrail.native.transformer.memory import GUESSES, MEAN, NO_SCORES, PRODUCT, TOKENS, Texts, make_pooled, make_workspace
 
 Rows = Sequence[Sequence[int]]
 """Ids with their marks."""
@@ -105,7 +103,7 @@ class RecurrentReader(Reader):
         table = stored.config.model_dump()
         parts = recurrent_architecture.Architecture.of(table)
         parts = parts.only_encoder() if how.purpose == "vectors" else parts
-        self._which = recurrent_asked.LAST if table.get("pooling") == "last" else recurrent_asked.MEAN
+        self._which = recurrent_memory.LAST if table.get("pooling") == "last" else recurrent_memory.MEAN
         self._places = recurrent_packing.state_places(parts)
         self._model = NativeRecurrent(recurrent_packing.pack(parts, stored.tensors, precision=how.precision))
 
@@ -120,7 +118,7 @@ class RecurrentReader(Reader):
         work = recurrent_memory.make_workspace(packed, texts, beams=1, make=make)
         outputs = padded(packed.shape.vocabulary, STEP) if scored else 0
         pooled = recurrent_memory.make_pooled(packed.shape, len(texts), outputs, make=make)
-        self.compiled()(recurrent_asked.Texts(packed, work, pooled, self._which, int(scored)))
+        self.compiled()(recurrent_memory.Texts(packed, work, pooled, self._which, int(scored)))
         vectors = pooled.vectors.reshape(-1, packed.shape.width)[:, self._places]
         return _found(vectors, pooled.scores, packed.shape.vocabulary)
 

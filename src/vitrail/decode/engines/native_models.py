@@ -24,12 +24,10 @@ from vitrail.native.matrices.packing import (
     rows_of,
 )
 from vitrail.native.recurrent import architecture as recurrent_architecture
-from vitrail.native.recurrent import asked as recurrent_asked
 from vitrail.native.recurrent import memory as recurrent_memory
 from vitrail.native.recurrent import packing as recurrent_packing
 from vitrail.native.search.state import Search, Shortlists
 from vitrail.native.transformer import architecture as transformer_architecture
-from vitrail.native.transformer import asked as transformer_asked
 from vitrail.native.transformer import memory as transformer_memory
 from vitrail.native.transformer import packing as transformer_packing
 
@@ -242,7 +240,7 @@ class NativeTransformer(NativeModel):
 
     def asked(self, work: Any, search: Search) -> Any:
         """See `NativeModel.asked`."""
-        return transformer_asked.Asked(self.words(), work, search)
+        return transformer_memory.Asked(self.words(), work, search)
 
     def require(self, position: int) -> None:
         """See `NativeModel.require`."""
@@ -328,7 +326,7 @@ class NativeRecurrent(NativeModel):
 
     def asked(self, work: Any, search: Search) -> Any:
         """See `NativeModel.asked`."""
-        return recurrent_asked.Asked(self.words(), work, search)
+        return recurrent_memory.Asked(self.words(), work, search)
 
 
 NATIVE_MODELS: Mapping[str, type[NativeModel]] = {

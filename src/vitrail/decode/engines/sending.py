@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 
 from vitrail.data.vocabularies.subwords import Vocabularies
-from vitrail.decode.search.ensemble import Ensemble, Translating
+from vitrail.decode.ensemble import Ensemble, Translating
 from vitrail.errors import ModelError
 from vitrail.models.architectures import read_translator
 from vitrail.models.base import Continues, TranslationModel, unique_tensors

@@ -12,9 +12,9 @@ from vitrail.data.vocabularies.subwords import EOS, PAD, Vocabularies
 from vitrail.decode.cross_attention import cross_attention, cross_layers
 from vitrail.decode.engines.engine import Engine, Head, Observe, StopSignal, Weights, several_models, without_attention
 from vitrail.decode.engines.sending import pack_models, unpack_models
+from vitrail.decode.ensemble import Ensemble, Translating
 from vitrail.decode.search.beams import Observation, one_state_at_a_time, read_prompts, search_cohorts, search_steps
 from vitrail.decode.search.constraints import TokenIds
-from vitrail.decode.search.ensemble import Ensemble, Translating
 from vitrail.decode.search.listed import Listed
 from vitrail.decode.search.pool import Cohort, RowLimits, StepsFunction
 from vitrail.decode.search.query import Hypothesis, Query

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vitrail.data.vocabularies.subwords import EOS
-from vitrail.decode.search.ensemble import Ensemble
+from vitrail.decode.ensemble import Ensemble
 from vitrail.decode.search.query import Query, allowed_tokens
 from vitrail.models.base import Continues, Rows, State, Step
 

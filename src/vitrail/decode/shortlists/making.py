@@ -26,6 +26,10 @@ MOST_PAIRS, MOST_CELLS = 1_000_000, 300_000_000
 hundreds of times."""
 _LONGEST = 1024
 """Pairs with a side of more tokens are left out."""
+SPELLED = "spelled_"
+"""Of a shortlist's facts: before `source` and `target`, the share of the text's tokens that are unknown, or spelled in single bytes."""
+_SAMPLE = 100_000
+"""Tokens of each side by which that is judged."""
 _LINES = 50_000
 """Lines that are encoded together."""
 
@@ -138,5 +142,16 @@ def _from_pairs(pairs: TokenPairs, vocabularies: Vocabularies, recipe: Shortlist
         copies=np.array([ids.get(piece, -1) for piece in source.pieces(range(source.size))], np.int32),
         target_size=target.size,
         vocabularies=vocabularies.digest,
-        facts={"candidates": str(recipe.candidates), "frequent": str(recipe.frequent), "pairs": str(len(pairs.source_starts) - 1)},
+        facts={
+            "candidates": str(recipe.candidates),
+            "frequent": str(recipe.frequent),
+            "pairs": str(len(pairs.source_starts) - 1),
+            f"{SPELLED}source": _spelled(pairs.source, source),
+            f"{SPELLED}target": _spelled(pairs.target, target),
+        },
     )
+
+
+def _spelled(tokens: npt.NDArray[np.int64], vocabulary: Subwords) -> str:
+    some = tokens[:_SAMPLE].tolist()
+    return f"{vocabulary.spelled(some) / len(some):.3f}"

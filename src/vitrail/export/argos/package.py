@@ -54,10 +54,10 @@ def export_argos(
     """
     if find_spec("onnx") is None:
         raise UsageError("onnx is not installed, in which sentence ends are written", remedy="pip install 'vitrail[onnx]'")
+    loaded = load_carried(model)  # first: who has a model that cannot go there needs no program
     interpreter = Path(sys.executable) if python is None else python
     if check:
         require_argos(interpreter)
-    loaded = load_carried(model)
     content = package(loaded, compute=compute)
     found = _compared(model, content, pair_of(loaded), python=interpreter) if check else None
     if found is not None:

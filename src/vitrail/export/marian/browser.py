@@ -9,11 +9,13 @@ from vitrail.data.cleaning.normalise import plain
 from vitrail.data.vocabularies.growing import NewPiece, with_pieces
 from vitrail.data.vocabularies.subwords import SentencePieceSubwords, Vocabularies
 from vitrail.decode.search_config import SearchConfig, TranslateConfig
+from vitrail.decode.shortlists.table import Shortlist, has_shortlist, read_shortlist
 from vitrail.decode.translate import Translator
 from vitrail.errors import ModelError, UsageError
 from vitrail.evaluation.scores import evaluate
 from vitrail.export.marian.binary import model_file, shortlist_file
 from vitrail.export.marian.engine import BrowserEngine, BrowserFiles, find_engine
+from vitrail.export.marian.lexical import EightsShortlist, lists_by_token
 from vitrail.export.marian.rounding import input_multipliers, round_weights, rounded_inputs
 from vitrail.export.marian.student import BLOCK, Sizes, student_items
 from vitrail.export.translators.parity import CheckTexts, check_texts
@@ -31,6 +33,11 @@ _LEAST_EQUAL, _LEAST_ROUNDED = 0.99, 0.9
 _LENGTH = 2
 """Tokens of a translation for each token of its source, at most, in that engine."""
 
+_ABOUT_LISTS = """`{}` is a lexical shortlist: for each token of a sentence the tokens that its translation may have. It makes
+translating faster and may change a word; sentences that are translated together share their lists. Without it all tokens may be written.
+
+"""
+
 
 class BrowserParity(NamedTuple):
     """The result of a check."""
@@ -45,10 +52,13 @@ class BrowserParity(NamedTuple):
     ours_bleu: float | None
     """Before rounding."""
     theirs_bleu: float | None
+    shortlisted: bool = False
+    """Whether both wrote only tokens of the model's shortlist."""
 
     def to_text(self) -> str:
         """A few lines for people."""
-        found = f"checked with {self.program}: {self.sentences:,} sentences ({self.origin}), greedily: {self.equal:,} as our model"
+        how = "greedily, with the shortlist" if self.shortlisted else "greedily"
+        found = f"checked with {self.program}: {self.sentences:,} sentences ({self.origin}), {how}: {self.equal:,} as our model"
         if self.unrounded is not None:
             found += f" finds them with the same rounded numbers, {self.unrounded:,} as it finds them in float32"
         if self.ours_bleu is not None and self.theirs_bleu is not None:
@@ -75,20 +85,21 @@ def export_browser(
     output: Path,
     *,
     compute: BrowserNumbers = "int8",
-    shortlist: Sequence[Sequence[int]] | None = None,
+    shortlist: bool | None = None,
     check: bool = True,
 ) -> BrowserParity | None:
     """Write the translator of a run's folder or a model folder for Firefox's engine, and translate with that engine.
 
-    Args:   shortlist: for each source token the target tokens that may be written for it; None: all, always.
+    Args:   shortlist: whether the shortlist of the model (`vitrail shortlist`) goes along; None: where it has one.
     Raises: UsageError for a model that is no student, naming each setting, and where no such engine is there for the check; ModelError
-        where its translations are not ours: then nothing is written.
+        where its translations are not ours, and where it has no shortlist that is asked for: then nothing is written.
     """
     loaded = load_model(model)
     _require(loaded)
-    texts = check_texts(model)
-    student = _Student(loaded, texts, compute)
-    files = student.files(shortlist)
+    wanted = has_shortlist(model) if shortlist is None else shortlist
+    lists = read_shortlist(model, loaded.vocabularies) if wanted else None
+    student = _Student(loaded, check_texts(model), compute, lists)
+    files = student.files()
 
     def write(folder: Path) -> None:
         for name, content in files.items():
@@ -100,7 +111,7 @@ def export_browser(
             engine = find_engine(unigram=_is_unigram(loaded.vocabularies))
             found = student.compare(engine, student.names.within(folder))
             found.require()
-        write_file(folder / "README.md", _readme(loaded, student.names, found).encode())
+        write_file(folder / "README.md", _readme(loaded, student.names, found, shortlisted=wanted).encode())
         return found
 
     return publish_checked(output, write=write, check=compared)
@@ -137,12 +148,13 @@ def _is_unigram(vocabularies: Vocabularies) -> bool:
 class _Student:
     """A model on its way: its translations of the texts here, its files there."""
 
-    def __init__(self, loaded: LoadedModel, texts: CheckTexts, compute: BrowserNumbers) -> None:
-        self.model, self.vocabularies = loaded.model, loaded.vocabularies
+    def __init__(self, loaded: LoadedModel, texts: CheckTexts, compute: BrowserNumbers, shortlist: Shortlist | None) -> None:
+        self.model, self.vocabularies, self.shortlist = loaded.model, loaded.vocabularies, shortlist
         self.texts, self.rounds = texts, compute == "int8"
         self.writes_unknown = bool(loaded.facts.get("search", {}).get("allow_unknown"))
         self.names = BrowserFiles.named(loaded.facts, rounded=self.rounds, joint=loaded.vocabularies.shares_ids)
-        self.translator = Translator(loaded.model, vocabularies=loaded.vocabularies, config=TranslateConfig())
+        lists = None if shortlist is None else EightsShortlist.of(shortlist)
+        self.translator = Translator(loaded.model, vocabularies=loaded.vocabularies, config=TranslateConfig(), shortlist=lists)
         self.ours = self._translate()
         self.multipliers = self._measure() if self.rounds else None
 
@@ -154,28 +166,28 @@ class _Student:
         targets = self.vocabularies.target.encode_batch(self.ours[:_MEASURED])
         return input_multipliers(self.model, self.texts.tokens[:_MEASURED], targets)
 
-    def files(self, shortlist: Sequence[Sequence[int]] | None) -> dict[str, bytes]:
+    def files(self) -> dict[str, bytes]:
         """The files of the folder by name."""
         sides = (self.vocabularies.source, self.vocabularies.target)
         sizes = Sizes.of(*(one.size for one in sides))
         items = student_items(self.model, sizes, writes_unknown=self.writes_unknown, multipliers=self.multipliers)
-        found = {self.names.model: model_file(items), self.names.config: self._settings(shortlist is not None).encode()}
+        found = {self.names.model: model_file(items), self.names.config: self._settings().encode()}
         for name, one, size in zip(self.names.vocabularies, sides, sizes, strict=False):
             assert isinstance(one, SentencePieceSubwords)
             more = [NewPiece(f"{_NO_TEXT}{number}", min(one.scores())) for number in range(size - one.size)]
             found[name] = with_pieces(one.to_bytes(), more)
-        if shortlist is not None:
-            rows = [*shortlist, *([] for _ in range(sizes.source - len(shortlist)))]
+        if self.shortlist is not None:
+            rows = lists_by_token(self.shortlist, sources=sizes.source)
             found[self.names.shortlist] = shortlist_file(rows, first=0, best=max(map(len, rows)))
         return found
 
-    def _settings(self, shortlisted: bool) -> str:
+    def _settings(self) -> str:
         """For bergamot-translator's command line; in a page the same table without files."""
         table = {
             "relative-paths": True,
             "models": [self.names.model],
             "vocabs": [self.names.vocabularies[0], self.names.vocabularies[-1]],
-            **({"shortlist": [self.names.shortlist, False]} if shortlisted else {}),
+            **({"shortlist": [self.names.shortlist, False]} if self.shortlist is not None else {}),
             "beam-size": 1,
             "normalize": 1.0,
             "word-penalty": 0,
@@ -205,25 +217,29 @@ class _Student:
         if self.texts.references:
             scores = [evaluate(one, [self.texts.references], metrics=("bleu",), bootstrap=0)[0] for one in (self.ours, found)]
             bleu = [one.value for one in scores]
-        return BrowserParity(engine.name, len(found), self.texts.origin, _equal(found, expected), unrounded, bleu[0], bleu[1])
+        equal, listed = _equal(found, expected), self.shortlist is not None
+        return BrowserParity(engine.name, len(found), self.texts.origin, equal, unrounded, bleu[0], bleu[1], shortlisted=listed)
 
 
 def _equal(found: Sequence[str], expected: Sequence[str]) -> int:
     return sum(one == other for one, other in zip(found, expected, strict=True))
 
 
-def _readme(loaded: LoadedModel, names: BrowserFiles, found: BrowserParity | None) -> str:
+def _readme(loaded: LoadedModel, names: BrowserFiles, found: BrowserParity | None, *, shortlisted: bool) -> str:
     facts = loaded.facts
     pair = f"{facts.get('source_language') or '?'} to {facts.get('target_language') or '?'}"
     vocabularies = " and ".join(names.vocabularies)
+    path, read, keyword = (f', "{names.shortlist}"', ", shortlist", ", shortlist=shortlist") if shortlisted else ("", "", "")
+    lists = f" of `{names.shortlist}` as shortlist," if shortlisted else ""
+    about = _ABOUT_LISTS.format(names.shortlist) if shortlisted else ""
     return f"""# A translator ({pair}) for browsers
 
 Written by `vitrail export --to bergamot`: a student in Marian's binary form, as Firefox and bergamot-translator read it.
 {found.to_text() if found else "Not checked."}
 
-In node or a page, with the package `@browsermt/bergamot-translator`: give `loadTranslationModel` of its worker the bytes of `{names.model}`
-as model, of {vocabularies} as vocabs, and the settings of `{names.config}` as config. With the program of that project:
-`bergamot --model-config-paths {names.config}`.
+{about}In node or a page, with the package `@browsermt/bergamot-translator`: give `loadTranslationModel` of its worker the bytes of
+`{names.model}` as model, of {vocabularies} as vocabs,{lists} and the settings of `{names.config}` as config. With the program of
+that project: `bergamot --model-config-paths {names.config}`.
 
 In Python, where the vocabulary is a unigram model: `pip install fxtranslate`, then
 
@@ -231,7 +247,8 @@ In Python, where the vocabulary is a unigram model: `pip install fxtranslate`, t
 from pathlib import Path
 from fxtranslate import Translator
 
-model, source, target = (Path(name).read_bytes() for name in ("{names.model}", "{names.vocabularies[0]}", "{names.vocabularies[-1]}"))
-print(Translator(model=model, src_vocab=source, trg_vocab=target).translate("A sentence."))
+names = "{names.model}", "{names.vocabularies[0]}", "{names.vocabularies[-1]}"{path}
+model, source, target{read} = (Path(name).read_bytes() for name in names)
+print(Translator(model=model, src_vocab=source, trg_vocab=target{keyword}).translate("A sentence."))
 ```
 """

@@ -1,4 +1,7 @@
-"""Memory of one batch: its sources, the values of all rows, what attention reads of the sources, and the states of the hypotheses."""
+"""Memory of one batch: its sources, the values of all rows, what attention reads of the sources, and the states of the hypotheses.
+
+It is a part of what a call of compiled code is given (`Asked`, `Texts`).
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,6 +14,10 @@ from vitrail.native.attention.paged import PAGE, Memory, pages
 from vitrail.native.matrices.packing import NO_LISTS, ListedVocabulary, Quantised, make_quantised
 from vitrail.native.recurrent.architecture import NONE
 from vitrail.native.recurrent.packing import Model, Shape
+from vitrail.native.search.state import Search
+
+MEAN, LAST = 0, 1
+"""Which vector of a text: the mean over its tokens, or the last states of the highest layer."""
 
 
 class Carry(NamedTuple):
@@ -94,6 +101,26 @@ class Workspace(NamedTuple):
     """What makes logits where sentences have shortlists."""
     given: Given
     """Translations that are read instead of a search."""
+
+
+class Asked(NamedTuple):
+    """What `run.run` is given: a batch, and its search, whose `progress` says which part of it is to be done."""
+
+    model: Model
+    work: Workspace
+    search: Search
+
+
+class Texts(NamedTuple):
+    """What `pooling.pool` is given: texts to read, and what is to be made of them."""
+
+    model: Model
+    work: Workspace
+    pooled: Pooled
+    which: int
+    """MEAN or LAST."""
+    scored: int
+    """1: labels are scored."""
 
 
 def make_workspace(

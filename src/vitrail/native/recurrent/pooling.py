@@ -6,9 +6,8 @@ from vitrail.native.arrays import Floats
 from vitrail.native.compiled import compiled_entry, compiled_inside
 from vitrail.native.lanes import load, spread, store
 from vitrail.native.matrices.products import multiply
-from vitrail.native.recurrent.asked import MEAN, Texts
 from vitrail.native.recurrent.layers import copy, encode
-from vitrail.native.recurrent.memory import Pooled, Workspace
+from vitrail.native.recurrent.memory import MEAN, Pooled, Texts, Workspace
 from vitrail.native.recurrent.packing import Model
 from vitrail.native.references import refer
 

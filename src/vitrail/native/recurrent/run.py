@@ -1,35 +1,13 @@
 """Translation of one batch: the encoder, then steps of the decoder and of the search by turns."""
 
-from vitrail.native.arrays import Floats
 from vitrail.native.compiled import compiled_entry, compiled_inside
-from vitrail.native.matrices.listed import gather, some_rows
-from vitrail.native.matrices.products import multiply
-from vitrail.native.recurrent.asked import Asked
 from vitrail.native.recurrent.layers import copy_states, decode_step, encode
-from vitrail.native.recurrent.memory import Workspace
+from vitrail.native.recurrent.memory import Asked, Workspace
 from vitrail.native.recurrent.packing import Model
 from vitrail.native.references import refer
-from vitrail.native.search.beams import begin, conclude, rate
-from vitrail.native.search.ensemble import average, mix
-from vitrail.native.search.shortlists import end_of_sentence, is_listed
-from vitrail.native.search.state import (
-    CHOOSE,
-    DONE,
-    GIVEN,
-    GROUP,
-    LENGTH,
-    MEMBER,
-    MEMBERS,
-    ONWARD,
-    PART,
-    PHASE,
-    READ,
-    REST,
-    ROWS,
-    START,
-    WHOLE,
-    Search,
-)
+from vitrail.native.search.beams import begin
+from vitrail.native.search.state import GIVEN, MEMBER, ONWARD, PART, PHASE, READ, REST, ROWS, START, WHOLE, Search
+from vitrail.native.search.steps import gather_lists, go_on, score_rows
 
 # pyright: reportArgumentType=false
 # (an element of an array has no known type)
@@ -38,8 +16,7 @@ from vitrail.native.search.state import (
 @compiled_inside
 def _read(model: Model, work: Workspace, search: Search) -> None:
     """Read the sources, and the prompts but their last token."""
-    if is_listed(search):
-        gather(work.listed.rows, search.shortlists.own, search.shortlists.starts, search.shortlists.columns, work.listed.own)
+    gather_lists(work.listed, search)
     encode(model, work)
     for position in range(search.rules.prompt - 1):
         rows = begin(search, position)
@@ -74,90 +51,21 @@ def _decode(model: Model, work: Workspace, search: Search) -> None:
 
 
 @compiled_inside
-def _read_out_own(model: Model, work: Workspace, search: Search, span: tuple[int, int], out: Floats) -> None:
-    """The logits of tokens that each sentence has besides those that all share, of a span of rows."""
-    width, lists, first = model.shape.embedding, search.shortlists, span[0]
-    while first < span[1]:
-        b, end = search.rows.sentences[first], end_of_sentence(search, first, span[1])
-        own = some_rows(model.linears.vocabulary, lists.columns[b], lists.columns[b + 1], lists.stride)
-        place = (first - span[0]) * lists.stride + lists.base
-        multiply(
-            work.listed.own.matrices, own, 0, work.rooms.y[first * width : end * width], end - first, work.rooms.quantised, out[place:]
-        )
-        first = end
-
-
-@compiled_inside
-def _read_out(model: Model, work: Workspace, search: Search, span: tuple[int, int], out: Floats) -> None:
-    """out [rows, V] = the logits of a span of rows; with shortlists, those of the tokens that each may have."""
-    width, vocabulary, rows = model.shape.embedding, model.linears.vocabulary, span[1] - span[0]
-    asked = work.rooms.y[span[0] * width : span[1] * width]
-    if is_listed(search):
-        shared = some_rows(vocabulary, 0, search.shortlists.base, search.shortlists.stride)
-        multiply(work.listed.shared.matrices, shared, 0, asked, rows, work.rooms.quantised, out)
-        _read_out_own(model, work, search, span, out)
-    else:
-        multiply(model.weights.matrices, vocabulary, 0, asked, rows, work.rooms.quantised, out)
-
-
-@compiled_inside
-def _begin(search: Search) -> int:
-    """The rows of the next step."""
-    return begin(search, search.rules.prompt - 1 + search.progress[LENGTH])
-
-
-@compiled_inside
 def _step(model: Model, work: Workspace, search: Search) -> None:
-    """The best next tokens of all rows."""
+    """Score the next tokens of all rows."""
     _decode(model, work, search)
-    for first in range(0, search.progress[ROWS], GROUP):
-        span = (first, min(first + GROUP, search.progress[ROWS]))
-        _read_out(model, work, search, span, search.rows.logits)
-        rate(search, model.linears.vocabulary.outputs, span)
+    score_rows(model.weights.matrices, model.linears.vocabulary, work.listed, work.rooms.y, work.rooms.quantised, search)
 
 
 @compiled_inside
 def _whole(model: Model, work: Workspace, search: Search) -> int:
-    need = ONWARD
+    """Search until Python is to tell something, or to the end."""
     if search.progress[PHASE] == START:
         _read(model, work, search)
-        search.progress[PHASE] = CHOOSE
-    else:
-        need = conclude(search)
+    need = go_on(search, model.linears.vocabulary.outputs)
     while need == ONWARD:
-        if _begin(search) == 0:
-            return DONE
         _step(model, work, search)
-        need = conclude(search)
-    return need
-
-
-@compiled_inside
-def _add_member(model: Model, work: Workspace, search: Search) -> None:
-    """One of several models scores the next tokens of all rows."""
-    _decode(model, work, search)
-    for first in range(0, search.progress[ROWS], GROUP):
-        span = (first, min(first + GROUP, search.progress[ROWS]))
-        _read_out(model, work, search, span, search.rows.member_logits)
-        mix(search, model.linears.vocabulary.outputs, span)
-    search.progress[MEMBERS] += 1
-
-
-@compiled_inside
-def _rest(width: int, search: Search) -> int:
-    """What follows the scores of several models, and the rows of the next step. Args: width: of a row of logits."""
-    need = ONWARD
-    if search.progress[PHASE] == START:
-        search.progress[PHASE] = CHOOSE
-    else:
-        if search.progress[PHASE] == CHOOSE:
-            average(search, width)
-            rate(search, width, (0, search.progress[ROWS]))
-        need = conclude(search)
-    if need == ONWARD:
-        search.progress[MEMBERS] = 0
-        if _begin(search) == 0:
-            return DONE
+        need = go_on(search, model.linears.vocabulary.outputs)
     return need
 
 
@@ -169,9 +77,9 @@ def _run(model: Model, work: Workspace, search: Search) -> int:
     if part == READ:
         _read(model, work, search)
     if part == MEMBER:
-        _add_member(model, work, search)
+        _step(model, work, search)
     if part == REST:
-        return _rest(model.linears.vocabulary.outputs, search)
+        return go_on(search, model.linears.vocabulary.outputs)
     if part == WHOLE:
         return _whole(model, work, search)
     return ONWARD

@@ -1,4 +1,4 @@
-"""Several models score tokens together: the mean of their probabilities, as in `vitrail.decode.search.ensemble`."""
+"""Several models score tokens together: the mean of their probabilities, as in `vitrail.decode.ensemble`."""
 
 import numpy as np
 

@@ -1,6 +1,7 @@
 """Memory of one batch: its sources, the values of all rows, and keys and values of attention.
 
-Memory is in pages of 16 positions, whose layout `attention.paged` has.
+Memory is in pages of 16 positions, whose layout `attention.paged` has. All of it is a part
+of what a call of compiled code is given (`Asked`, `Texts`).
 """
 
 from collections.abc import Sequence
@@ -13,10 +14,15 @@ from vitrail.native.arrays import Allocate, Floats, Integers, allocate
 from vitrail.native.attention.given import Given, nothing_given
 from vitrail.native.attention.paged import PAGE, Memory, pages
 from vitrail.native.matrices.packing import NO_LISTS, ListedVocabulary, Quantised, make_quantised
-from vitrail.native.transformer.packing import Shape
+from vitrail.native.search.state import Search
+from vitrail.native.transformer.packing import Model, Shape
 
 TOGETHER = 64
 """Tokens of a prompt that are read together, at least."""
+MEAN, TOKENS = 0, 1
+"""Whose vectors: the mean over the tokens of each text, or some tokens' own."""
+NO_SCORES, PRODUCT, GUESSES = 0, 1, 2
+"""Scores: none; W·v + b; or those of a masked language model, E·norm(gelu(W·v + b)) + c."""
 
 
 class Past(NamedTuple):
@@ -98,6 +104,26 @@ class Workspace(NamedTuple):
     """What makes logits where sentences have shortlists."""
     given: Given
     """Translations that are read instead of a search."""
+
+
+class Asked(NamedTuple):
+    """What `run.run` is given: a batch, and its search, whose `progress` says which part of it is to be done."""
+
+    model: Model
+    work: Workspace
+    search: Search
+
+
+class Texts(NamedTuple):
+    """What `pooling.pool` is given: texts to read, and what is to be made of them."""
+
+    model: Model
+    work: Workspace
+    pooled: Pooled
+    which: int
+    """MEAN or TOKENS."""
+    scores: int
+    """NO_SCORES, PRODUCT or GUESSES."""
 
 
 def make_workspace(

@@ -7,10 +7,9 @@ from vitrail.native.compiled import compiled_entry, compiled_inside
 from vitrail.native.lanes import load, spread, store
 from vitrail.native.matrices.products import multiply
 from vitrail.native.references import refer
-from vitrail.native.transformer.asked import GUESSES, MEAN, PRODUCT, Texts
 from vitrail.native.transformer.encoder import encode
 from vitrail.native.transformer.layers import gelu, normalise
-from vitrail.native.transformer.memory import Pooled, Workspace
+from vitrail.native.transformer.memory import GUESSES, MEAN, PRODUCT, Pooled, Texts, Workspace
 from vitrail.native.transformer.packing import Model
 
 # pyright: reportArgumentType=false

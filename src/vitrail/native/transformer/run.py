@@ -1,36 +1,14 @@
 """Texts for one batch, of a translator or a language model: the encoder, then steps of the decoder and of the search by turns."""
 
-from vitrail.native.arrays import Floats
 from vitrail.native.compiled import compiled_entry, compiled_inside
-from vitrail.native.matrices.listed import gather, some_rows
-from vitrail.native.matrices.products import multiply
 from vitrail.native.references import refer
-from vitrail.native.search.beams import begin, conclude, rate
-from vitrail.native.search.ensemble import average, mix
-from vitrail.native.search.shortlists import end_of_sentence, is_listed
-from vitrail.native.search.state import (
-    CHOOSE,
-    DONE,
-    GIVEN,
-    GROUP,
-    LENGTH,
-    MEMBER,
-    MEMBERS,
-    ONWARD,
-    PART,
-    PHASE,
-    READ,
-    REST,
-    ROWS,
-    START,
-    WHOLE,
-    Search,
-)
-from vitrail.native.transformer.asked import Asked
+from vitrail.native.search.beams import begin
+from vitrail.native.search.state import GIVEN, LENGTH, MEMBER, ONWARD, PART, PHASE, READ, REST, ROWS, START, WHOLE, Search
+from vitrail.native.search.steps import gather_lists, go_on, score_rows
 from vitrail.native.transformer.attention import copy_past
 from vitrail.native.transformer.decoder import decode, keep_sources
 from vitrail.native.transformer.encoder import encode
-from vitrail.native.transformer.memory import Workspace
+from vitrail.native.transformer.memory import Asked, Workspace
 from vitrail.native.transformer.packing import Model
 
 # pyright: reportArgumentType=false
@@ -38,19 +16,24 @@ from vitrail.native.transformer.packing import Model
 
 
 @compiled_inside
+def _add_token(model: Model, work: Workspace, count: int, place: int, position: int, token: int) -> int:
+    """Add a token to those that are read together, and read them when their room is full; returns how many are still to be read."""
+    reading = work.reading
+    reading.places[count], reading.positions[count], reading.tokens[count] = place, position, token
+    if count + 1 < len(reading.tokens):
+        return count + 1
+    decode(model, work, count + 1)
+    return 0
+
+
+@compiled_inside
 def _read_again(model: Model, work: Workspace, search: Search, first: int, end: int) -> None:
     """Let the memory of each row of the step have the tokens first to end - 1 of its hypothesis, and none before."""
-    reading, count = work.reading, 0
-    work.forgotten[0] = first
+    count, work.forgotten[0] = 0, first
     for row in range(search.progress[ROWS]):
         place = search.rows.places[row]
         for i in range(first, end):
-            reading.places[count], reading.positions[count] = place, i - first
-            reading.tokens[count] = search.beams.tokens[place * search.steps + i]
-            count += 1
-            if count == len(reading.tokens):
-                decode(model, work, count)
-                count = 0
+            count = _add_token(model, work, count, place, i - first, search.beams.tokens[place * search.steps + i])
     if count > 0:
         decode(model, work, count)
 
@@ -58,8 +41,7 @@ def _read_again(model: Model, work: Workspace, search: Search, first: int, end: 
 @compiled_inside
 def _read(model: Model, work: Workspace, search: Search) -> None:
     """Read the sources, and the prompts but their last token: as much of them as the model looks back over."""
-    if is_listed(search):
-        gather(work.listed.rows, search.shortlists.own, search.shortlists.starts, search.shortlists.columns, work.listed.own)
+    gather_lists(work.listed, search)
     if model.shape.encoder_layers > 0:
         encode(model, work)
         keep_sources(model, work)
@@ -73,15 +55,10 @@ def _read_given(model: Model, work: Workspace) -> None:
     """Read the sources and the given translations; the attention weights that are asked for are kept."""
     encode(model, work)
     keep_sources(model, work)
-    given, reading, count = work.given, work.reading, 0
+    given, count = work.given, 0
     for b in range(len(given.begins) - 1):
         for i in range(given.begins[b + 1] - given.begins[b]):
-            reading.places[count], reading.positions[count] = b, i
-            reading.tokens[count] = given.tokens[given.begins[b] + i]
-            count += 1
-            if count == len(reading.tokens):
-                decode(model, work, count)
-                count = 0
+            count = _add_token(model, work, count, b, i, given.tokens[given.begins[b] + i])
     if count > 0:
         decode(model, work, count)
 
@@ -104,90 +81,21 @@ def _decode(model: Model, work: Workspace, search: Search) -> None:
 
 
 @compiled_inside
-def _read_out_own(model: Model, work: Workspace, search: Search, span: tuple[int, int], out: Floats) -> None:
-    """The logits of tokens that each sentence has besides those that all share, of a span of rows."""
-    width, lists, first = model.shape.width, search.shortlists, span[0]
-    while first < span[1]:
-        b, end = search.rows.sentences[first], end_of_sentence(search, first, span[1])
-        own = some_rows(model.linears.vocabulary, lists.columns[b], lists.columns[b + 1], lists.stride)
-        place = (first - span[0]) * lists.stride + lists.base
-        multiply(
-            work.listed.own.matrices, own, 0, work.rooms.y[first * width : end * width], end - first, work.rooms.quantised, out[place:]
-        )
-        first = end
-
-
-@compiled_inside
-def _read_out(model: Model, work: Workspace, search: Search, span: tuple[int, int], out: Floats) -> None:
-    """out [rows, V] = the logits of a span of rows; with shortlists, those of the tokens that each may have."""
-    width, vocabulary, rows = model.shape.width, model.linears.vocabulary, span[1] - span[0]
-    asked = work.rooms.y[span[0] * width : span[1] * width]
-    if is_listed(search):
-        shared = some_rows(vocabulary, 0, search.shortlists.base, search.shortlists.stride)
-        multiply(work.listed.shared.matrices, shared, 0, asked, rows, work.rooms.quantised, out)
-        _read_out_own(model, work, search, span, out)
-    else:
-        multiply(model.weights.matrices, vocabulary, 0, asked, rows, work.rooms.quantised, out)
-
-
-@compiled_inside
-def _begin(search: Search) -> int:
-    """The rows of the next step."""
-    return begin(search, search.rules.prompt - 1 + search.progress[LENGTH])
-
-
-@compiled_inside
 def _step(model: Model, work: Workspace, search: Search) -> None:
-    """The best next tokens of all rows."""
+    """Score the next tokens of all rows."""
     _decode(model, work, search)
-    for first in range(0, search.progress[ROWS], GROUP):
-        span = (first, min(first + GROUP, search.progress[ROWS]))
-        _read_out(model, work, search, span, search.rows.logits)
-        rate(search, model.linears.vocabulary.outputs, span)
+    score_rows(model.weights.matrices, model.linears.vocabulary, work.listed, work.rooms.y, work.rooms.quantised, search)
 
 
 @compiled_inside
 def _whole(model: Model, work: Workspace, search: Search) -> int:
-    need = ONWARD
+    """Search until Python is to tell something, or to the end."""
     if search.progress[PHASE] == START:
         _read(model, work, search)
-        search.progress[PHASE] = CHOOSE
-    else:
-        need = conclude(search)
+    need = go_on(search, model.linears.vocabulary.outputs)
     while need == ONWARD:
-        if _begin(search) == 0:
-            return DONE
         _step(model, work, search)
-        need = conclude(search)
-    return need
-
-
-@compiled_inside
-def _add_member(model: Model, work: Workspace, search: Search) -> None:
-    """One of several models scores the next tokens of all rows."""
-    _decode(model, work, search)
-    for first in range(0, search.progress[ROWS], GROUP):
-        span = (first, min(first + GROUP, search.progress[ROWS]))
-        _read_out(model, work, search, span, search.rows.member_logits)
-        mix(search, model.linears.vocabulary.outputs, span)
-    search.progress[MEMBERS] += 1
-
-
-@compiled_inside
-def _rest(width: int, search: Search) -> int:
-    """What follows the scores of several models, and the rows of the next step. Args: width: of a row of logits."""
-    need = ONWARD
-    if search.progress[PHASE] == START:
-        search.progress[PHASE] = CHOOSE
-    else:
-        if search.progress[PHASE] == CHOOSE:
-            average(search, width)
-            rate(search, width, (0, search.progress[ROWS]))
-        need = conclude(search)
-    if need == ONWARD:
-        search.progress[MEMBERS] = 0
-        if _begin(search) == 0:
-            return DONE
+        need = go_on(search, model.linears.vocabulary.outputs)
     return need
 
 
@@ -199,9 +107,9 @@ def _run(model: Model, work: Workspace, search: Search) -> int:
     if part == READ:
         _read(model, work, search)
     if part == MEMBER:
-        _add_member(model, work, search)
+        _step(model, work, search)
     if part == REST:
-        return _rest(model.linears.vocabulary.outputs, search)
+        return go_on(search, model.linears.vocabulary.outputs)
     if part == WHOLE:
         return _whole(model, work, search)
     return ONWARD

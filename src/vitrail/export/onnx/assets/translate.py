@@ -178,6 +178,9 @@ def main() -> None:
     parser.add_argument("--max-tokens", type=int, help="of a translation, whatever the source")
     parser.add_argument("--threads", type=int, default=1, help="processor threads; 0: one for each core")
     given = parser.parse_args()
+    for option in ("beams", "max_tokens"):
+        if getattr(given, option) is not None and getattr(given, option) < 1:
+            parser.error(f"--{option.replace('_', '-')} {getattr(given, option)}: expected 1 or more")
     translator = Translator(Path(__file__).resolve().parent, threads=given.threads)
     search = translator.search
     if given.beams is not None:
