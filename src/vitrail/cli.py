@@ -56,7 +56,7 @@ _VERBS = {
     "classify": _Verb("translating", "Give texts their labels with a classifier."),
     "embed": _Verb("translating", "Turn sentences into vectors, and find their neighbours."),
     "interpolate": _Verb("translating", "Walk from one sentence to another with an autoencoder."),
-    "shortlist": _Verb("translating", "Learn which words a model's words may become, to translate faster."),
+    "shortlist": _Verb("translating", "Learn which words a text needs, to translate faster."),
     "align": _Verb("translating", "Link the words of sentences with those of translations."),
     "evaluate": _Verb("evaluating", "Score translations, or a model: BLEU, chrF, TER; F1."),
     "inspect": _Verb("inspecting", "See through a model: one sentence, or a study of the whole."),

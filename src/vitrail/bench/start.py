@@ -182,5 +182,5 @@ def _time(name: str, command: Sequence[str]) -> _Run:
     if done.returncode:
         raise VitrailError(f"{name} ended with {done.returncode}: {done.stderr.strip().rpartition(chr(10))[2]}", expected="it to succeed")
     after, told = os.times(), done.stderr.rpartition(_TOLD)
-    processor = after.children_user + after.children_system - before.children_user - before.children_system
+    processor = (after.children_user - before.children_user) + (after.children_system - before.children_system)
     return _Run(seconds, processor, told[2].startswith("yes") if told[1] else None)
