@@ -23,7 +23,7 @@ def test_commands_are_timed_and_each_is_held_against_its_limit() -> None:
     }
     report = measure_start_time(repeats=1, commands=commands)
     quick, slow, in_time = report.times
-    assert 0 <= quick.processor_seconds < quick.median_seconds and quick.imported_torch is None
+    assert 0 <= quick.processor_seconds < 1 and quick.imported_torch is None
     assert 0 < quick.median_seconds < slow.median_seconds and slow.median_seconds >= 0.35
     assert [one.within_limit for one in report.times] == [True, False, True] and not report.within_limit
     assert [line.split()[-1] for line in report.to_text().splitlines()[-2:]] == ["missed", "met"] and in_time.limit_seconds == 60
