@@ -121,7 +121,7 @@ def _program(**more: Any) -> typer.Typer:
     return typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, **more)
 
 
-app = _program(name="vitrail", cls=_Verbs)
+app = _program(name="vitrail", cls=_Verbs, context_settings={"help_option_names": ["--help", "-h"]})
 
 
 @app.callback(invoke_without_command=True)
@@ -137,6 +137,8 @@ def root(
         console.show(context.get_help())
 
 
+_PYDANTIC = "Value error, "
+"""What typer's own checks put before a message."""
 _NOWHERE = "the folder that this runs in was deleted\n  try: cd to another"
 
 
@@ -154,7 +156,7 @@ def run(arguments: Sequence[str]) -> int:
         console.say("interrupted")
         return Interrupted.exit_code
     except typer.TyperException as error:
-        console.say(f"error: {error.format_message()}\n  try: vitrail --help, or --help after a verb")
+        console.say(f"error: {error.format_message().replace(_PYDANTIC, '')}\n  try: vitrail --help, or --help after a verb")
         return error.exit_code
     except OutputClosed as error:
         return error.exit_code

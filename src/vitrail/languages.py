@@ -61,6 +61,7 @@ _ENDINGS = """
 txt src tgt trg source target tok tc bpe spm raw low lc tsv tmx csv xml json jsonl snt sgm po xlf gz bz2 xz zst zip
 train training dev devtest valid val test clean norm final all new old out in"""
 _NO_LANGUAGE = frozenset(_ENDINGS.split())
+_SIDES = {"src", "tgt", "trg", "source", "target"}
 
 
 @dataclass(frozen=True)
@@ -135,16 +136,17 @@ def same_language(first: str, second: str) -> bool:
 def language_of_file(name: str) -> str:
     """The language code at the end of a file's name, as written: `train.en`, `corpus.zho_Hans.gz`, `dev.tok.fr.txt`, `eng_Latn.dev`.
 
-    Returns: empty where it names none. A whole name (`fr.txt`) counts only where it is a code of two letters or has a script with it.
+    Returns: empty where it names none. A whole name (`fr.txt`) counts only where it is a code of two letters or has a script with it, and
+    nothing after it tells the side (`ht.src`, `ht.trg`: one name of two texts).
     """
-    parts = name.split(".")
+    parts, endings = name.split("."), set[str]()
     while len(parts) > 1 and parts[-1].casefold() in _NO_LANGUAGE:
-        parts.pop()
+        endings.add(parts.pop().casefold())
     last = parts[-1]
     pair = None if last in _REGIONS else _PAIR.fullmatch(last)
     if last.casefold() in _NO_LANGUAGE or find_language(last) is None or (pair and find_language(pair[1])):
         return ""
-    if len(parts) == 1 and len(last) != 2 and not regex.search(r"[-_]\p{L}{4}$", last):
+    if len(parts) == 1 and (endings & _SIDES or (len(last) != 2 and not regex.search(r"[-_]\p{L}{4}$", last))):
         return ""
     return last
 

@@ -72,6 +72,7 @@ def export(
         raise UsageError(f"--page --to {to}", expected="--to onnx")
     if shortlist is not None and to != "bergamot":
         raise UsageError(f"--{'' if shortlist else 'no-'}shortlist --to {to}", expected="--to bergamot")
+    _refuse_other_kinds(model, to)
     match to:
         case "huggingface":
             _huggingface(model, output, check=check)
@@ -87,6 +88,22 @@ def export(
             _argos(model, output, compute=compute or "float32", python=python, check=check)
         case "sentence-transformers":
             _encoder(model, output, check=check)
+
+
+def _refuse_other_kinds(model: Path, to: To) -> None:
+    """Raises UsageError where the exit carries no such kind of model, with those that do; ModelError where no model is there."""
+    from vitrail.models.architectures import TASK_MODELS, task_of
+    from vitrail.models.stored import read_model_config
+
+    config = read_model_config(model)
+    if config.kind in EXITS[to].kinds:
+        return
+    others = [f"vitrail export {model} --to {name}" for name, one in EXITS.items() if config.kind in one.kinds]
+    raise UsageError(
+        f"{model}: holds {TASK_MODELS[task_of(config)]} ({config.kind}), which {f'--to {to} does' if others else 'no exit can'} not carry",
+        expected=EXITS[to].carries,
+        remedy=", or ".join(others),
+    )
 
 
 def _huggingface(model: Path, output: Path, *, check: bool) -> None:

@@ -178,7 +178,7 @@ def parse_corpus(text: str, *, option: str, languages: Sequence[str] = ()) -> di
     except csv.Error as error:
         raise UsageError(f"{option} {text}: {error}", expected=_FORM) from None
     first = next((place for place, part in enumerate(parts) if _is_setting(part, place)), len(parts))
-    files = [_text_of_run(name) for name in _files(parts[:first], text=text, option=option)]
+    files = [_text_of_run(name, option) for name in _files(parts[:first], text=text, option=option)]
     table: dict[str, Any] = dict(zip(("source", "target"), files, strict=False))
     if languages and len(files) == 1:
         table["languages"] = list(languages)
@@ -216,11 +216,18 @@ def _files(parts: Sequence[str], *, text: str, option: str) -> list[str]:
     return list(parts)
 
 
-def _text_of_run(name: str) -> str:
+def _text_of_run(name: str, option: str) -> str:
+    """The prepared data of a run, where a name is its folder; else the name."""
     from vitrail.data.preparing.store import INDEX
 
     index = Path(name) / "data" / INDEX
-    return str(index) if index.is_file() else name
+    if index.is_file() or not Path(name).is_dir():
+        return str(index) if index.is_file() else name
+    raise UsageError(
+        f"{option} {name}: a folder without the data of a run",
+        expected=f"{index}, or the name of a file",
+        remedy=f"{option} FILE,FILE" + ("; or --set data.old=false, for none" if option == "--old" else ""),
+    )
 
 
 def _value(key: str, value: str, *, text: str, option: str) -> Any:

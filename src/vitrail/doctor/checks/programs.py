@@ -21,13 +21,16 @@ class Exit(NamedTuple):
     program: str
     """The name of its module, or of its package for node."""
     install: str
+    kinds: tuple[str, ...] = ("transformer",)
+    """Of models (`kind` of their configuration)."""
 
 
+_HUGGINGFACE, _ONNX = ("transformer", "masked-language", "causal-language"), ("transformer", "recurrent")
 EXITS: dict[str, Exit] = {
-    "huggingface": Exit("Transformers that translate, language models", "transformers", "pip install 'vitrail[hf]'"),
+    "huggingface": Exit("Transformers that translate, language models", "transformers", "pip install 'vitrail[hf]'", _HUGGINGFACE),
     "ctranslate2": Exit("Transformers that translate", "ctranslate2", "pip install ctranslate2"),
     "marian": Exit("Transformers that begin from zeros, by Marian's .npz", "ctranslate2", "pip install ctranslate2"),
-    "onnx": Exit("Transformers and recurrent networks that translate", "onnxruntime", "pip install 'vitrail[onnx]'"),
+    "onnx": Exit("Transformers and recurrent networks that translate", "onnxruntime", "pip install 'vitrail[onnx]'", _ONNX),
     "bergamot": Exit("students (--preset student) for Firefox's engine", BERGAMOT, f"npm install {BERGAMOT}"),
     "sentence-transformers": Exit("encoders of Transformers that translate", "sentence_transformers", "pip install sentence-transformers"),
     "argos": Exit("Transformers with BPE or unigram pieces", "argostranslate", "benchmarks/environments.sh, then --python"),

@@ -23,7 +23,7 @@ RATE_SHARE = 0.3
 ADAPTER_RATE_SHARE = 1.0
 """The same with low-rank adapters, which start from nothing."""
 STEPS, FEWEST_PASSES, MOST_PASSES = 500, 3, 30
-"""A fine-tuning takes about so many steps, but passes over its new text at least and at most so often."""
+"""A fine-tuning takes about so many steps of new text, but passes over it at least and at most so often. Old text comes on top."""
 OLD_PAIRS = 200_000
 """Of the model's own text, so many pairs are mixed in at most, or as many as are new: they are prepared once more."""
 WARMUP = 50
@@ -230,9 +230,8 @@ def _length(asked: Mapping[str, Any], usual: Mapping[str, Choice], a_pass: Pass,
     share = ADAPTER_RATE_SHARE if adapters else RATE_SHARE
     rate = float(usual["optimizer.learning_rate"].value) * share
     a_step = tokens_a_step(asked, int(usual["train.batch_tokens"].value))
-    steps_a_pass = max(1, math.ceil(a_pass.tokens / (1 - old_part) / a_step))
-    passes = min(MOST_PASSES, max(FEWEST_PASSES, math.ceil(STEPS / steps_a_pass)))
-    steps = passes * steps_a_pass
+    passes = min(MOST_PASSES, max(FEWEST_PASSES, math.ceil(STEPS * a_step / max(1.0, a_pass.tokens))))
+    steps = passes * max(1, math.ceil(a_pass.tokens / (1 - old_part) / a_step))
     length = f"{steps} steps" if old_part else f"{passes * a_pass.epochs:.4g} epochs"  # an epoch would be one of the old text, too
     every = max(1, round(steps / VALIDATIONS))
     kept = f"{share:g} of the rate from scratch: small steps keep more of what the model knows"
