@@ -1,8 +1,12 @@
-"""Shared by all tests: the shapes that tensors are annotated with are checked at run time, and tests use few threads."""
+"""Shared by all tests: the shapes that tensors are annotated with are checked at run time, and tests use few threads.
+
+By default they are checked in the tests of the rooms that they are written in; with the slow tests everywhere.
+"""
 
 import os
 import signal
 from collections import defaultdict
+from pathlib import Path
 from zlib import crc32
 
 import pytest
@@ -13,6 +17,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import jaxtyping
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
@@ -21,6 +26,18 @@ install_import_hook(["vitrail.nn", "vitrail.models", "vitrail.decode", "vitrail.
 # The same examples every time: a check that passes on one day does not fail on another without a change. No deadline: machines are shared.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
+
+
+CHECKED = {"nn", "models", "decode", "contract", "data"}
+"""Folders of tests in which shapes are always checked: it takes a quarter of the time of a small model's step."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Shapes are checked or not from here on, in fixtures as well."""
+    below = item.path.relative_to(Path(__file__).parent).parts[0]
+    checked = below in CHECKED or item.config.getoption("markexpr") != "not slow"
+    jaxtyping.config.update("jaxtyping_disable", not checked)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -91,14 +91,14 @@ def test_old_text_makes_a_pass_over_the_new_longer_and_can_be_left_out(tmp_path:
     half, most = choices(), choices("data.old_part=0.75")
     for found, part in ((half, 0.5), (most, 0.75)):
         a_pass = math.ceil(tokens / (1 - part) / 160)
-        assert found["train.duration"].value == f"{min(30, math.ceil(500 / a_pass)) * a_pass} steps"
+        assert found["train.duration"].value == f"{min(60, math.ceil(1000 * 160 / tokens)) * a_pass} steps"
     assert half["data.old"].option == "--set data.old=false"
     gone = tmp_path / "gone"
     shutil.copytree(donor / "model", gone)
     told = {choice.name: choice for choice in plan_run(tuning(tmp_path, gone), tmp_path / "run", gpu=False).choices}
     assert told["data.old"].value is False and "--old FILE,FILE" in told["data.old"].reason
     plain = choices("data.old=false")
-    assert plain["train.duration"].value == "30 epochs" and "data.old" not in plain
+    assert plain["train.duration"].value == "60 epochs" and "data.old" not in plain
     for settings in (("lora.rank=2",), ("data.old_dev=false",)):
         assert "train.old_share" not in choices(*settings)
 

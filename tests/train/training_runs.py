@@ -72,6 +72,7 @@ def tiny(folder: Path, changes: Mapping[str, Any] | None = None, *, pairs: int =
         "model": {"encoder_layers": 1, "decoder_layers": 1, "width": 16, "heads": 2, "feed_forward": 16, "dropout": 0.1},
         "optimizer": {"learning_rate": 0.01},
         "schedule": {"warmup": 4},
+        "search": {"beams": 1, "max_ratio": 1, "max_extra": 3},  # a validation is mostly search
         "train": {
             "duration": "30 steps",
             "batch_tokens": 160,

@@ -75,6 +75,11 @@ class SearchConfig(Config):
         """Rows of a sentence in a batch."""
         return self.beams if self.sampling is None else self.n_best
 
+    def greedy(self) -> "SearchConfig":
+        """Greedy search within the same limits of length, and else as it is by itself."""
+        limits = {"max_ratio", "max_extra", "max_length", "min_ratio", "min_length"}
+        return SearchConfig(beams=1, **self.model_dump(include=limits))
+
     def score(self, log_probability: float, length: int) -> float:
         """Normalise by length: log_probability / ((5 + length) / 6) ** alpha."""
         return log_probability / ((5 + length) / 6) ** self.length_penalty

@@ -22,8 +22,10 @@ RATE_SHARE = 0.3
 """Of the learning rate of a training from scratch."""
 ADAPTER_RATE_SHARE = 1.0
 """The same with low-rank adapters, which start from nothing."""
-STEPS, FEWEST_PASSES, MOST_PASSES = 500, 3, 30
+STEPS, FEWEST_PASSES, MOST_PASSES = 1000, 3, 60
 """A fine-tuning takes about so many steps of new text, but passes over it at least and at most so often. Old text comes on top."""
+NEW_TOKENS = 2_000
+"""At most so many of the new text's pieces become tokens: those that occur twice, hardly any of text like the old."""
 OLD_PAIRS = 200_000
 """Of the model's own text, so many pairs are mixed in at most, or as many as are new: they are prepared once more."""
 WARMUP = 50
@@ -116,6 +118,7 @@ def choose_from(asked: Mapping[str, Any], chosen: Sequence[Choice], *, data: str
     usual = {choice.name: choice for choice in chosen}
     found = _architecture(donor, usual, folder=folder)
     if data == "pairs":
+        found += _new_tokens(folder, asked)
         found += _old_texts(folder, asked, most=max(OLD_PAIRS, a_pass.pairs))
         found += _choosing(asked, found)
     found += _length(asked, usual, a_pass, old_part=_old_part(asked, found))
@@ -158,6 +161,16 @@ def _architecture(donor: "AnyConfig", usual: Mapping[str, Choice], *, folder: Pa
         for key, value in own.items()
         if value is not None and near.get(key) != value
     ]
+
+
+def _new_tokens(folder: Path, asked: Mapping[str, Any]) -> list[Choice]:
+    """Tokens of the new text's own: where the model's embeddings are trained, and its vocabulary can grow."""
+    from vitrail.data.vocabularies.mapped import MappedPieces
+    from vitrail.data.vocabularies.taking import find_vocabularies
+
+    if _below(asked, "lora").get("rank") or asked.get(FREEZE) or isinstance(find_vocabularies(folder).target, MappedPieces):
+        return []
+    return [Choice("data.subwords.new_tokens", NEW_TOKENS, "at most: what occurs twice in the new text and takes several tokens now")]
 
 
 def _old_texts(folder: Path, asked: Mapping[str, Any], *, most: int) -> list[Choice]:

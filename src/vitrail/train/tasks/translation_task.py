@@ -76,6 +76,7 @@ class TranslationTask(Task):
             dev,
             device=self.device,
             sentences=self.config.train.validation_sentences,
+            search=self.config.search,
             tokenize=self._counting.tokenize,
             normalisation=self._normalisation,
             tags=self.prepared.facts.get("tags", ()),

@@ -84,6 +84,7 @@ def validate(
     *,
     device: torch.device,
     sentences: int,
+    search: SearchConfig,
     tokenize: str = "13a",
     normalisation: Normalisation = CURRENT,
     tags: Sequence[str] = (),
@@ -91,14 +92,14 @@ def validate(
     """Score a model on the dev set: loss on all of it, BLEU and chrF (sacreBLEU, detokenised, greedy) on its first sentences.
 
     For vocabularies with unknown words or characters, `dev_unknown_share` is their share of the tokens of both sides.
-    Args: tokenize: how BLEU finds words, by `vitrail.scoring.bleu_settings_for`. tags: as of a `Translator`.
+    Args: search: its limits of length hold. tokenize: how BLEU finds words, by `vitrail.scoring.bleu_settings_for`. tags: as of a `Translator`.
     """
     from sacrebleu.metrics import BLEU, CHRF
 
     model.eval()
     nats, tokens = dev_loss(model, vocabularies, dev, device=device)
     part = dev.first(sentences)
-    greedy = TranslateConfig(search=SearchConfig(beams=1), exact=False)
+    greedy = TranslateConfig(search=search.greedy(), exact=False)
     several = sum(count_sentences(text) > 1 for text in dev.source) / len(dev.source)
     more: dict[str, Any] = {"several_sentences": several, "normalisation": normalisation, "tags": tags}
     translator = Translator(model, vocabularies=vocabularies, config=greedy, device=device, **more)
