@@ -229,7 +229,7 @@ DrawConfig = Callable[[np.random.Generator], TransformerConfig | RecurrentConfig
 
 
 def random_request(seed: int, draw_config: DrawConfig = random_config, *, brief: bool = False) -> Request:
-    """A request of any kind; one of them is sure, others may come with it. Brief: of short sentences, which torch searches 4x as fast."""
+    """A request of any kind; one of them is sure, others may come with it. Brief: few layers and short sentences, for torch to be quick."""
     draw = np.random.default_rng(seed)
     sure = KINDS[seed % len(KINDS)]
 
@@ -242,10 +242,12 @@ def random_request(seed: int, draw_config: DrawConfig = random_config, *, brief:
         config = config.model_copy(update={"sampling": random_sampling(draw)})
     number = int(draw.integers(2, 4)) if wanted("ensemble") else 1
     configs = [draw_config(draw) for _ in range(number)]
+    if brief:
+        configs = [one.model_copy(update={"encoder_layers": 1, "decoder_layers": min(2, one.decoder_layers)}) for one in configs]
     target = int(draw.integers(5, 300))
     source = target if any(one.tie == "all" for one in configs) else int(draw.integers(5, 70))
     models = [random_model(one, seed=seed + at, vocabularies=(source, target)) for at, one in enumerate(configs)]
-    sources = random_sources(draw, 5, source, longest=5 if brief else 20)
+    sources = random_sources(draw, 3, source, longest=5) if brief else random_sources(draw, 5, source)
     spell = short_text if config.n_best > 1 and not drawn and draw.random() < 0.7 else None
     prompts, words, stops = wanted("prompts"), wanted("words") or forced, wanted("stops")
     listed = random_shortlists(np.random.default_rng(seed), target, len(sources))
