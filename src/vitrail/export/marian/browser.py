@@ -11,14 +11,15 @@ from vitrail.data.vocabularies.subwords import SentencePieceSubwords, Vocabulari
 from vitrail.decode.search_config import SearchConfig, TranslateConfig
 from vitrail.decode.shortlists.table import Shortlist, has_shortlist, read_shortlist
 from vitrail.decode.translate import Translator
+from vitrail.doctor.checks.programs import BERGAMOT
 from vitrail.errors import ModelError, UsageError
 from vitrail.evaluation.scores import evaluate
 from vitrail.export.marian.binary import model_file, shortlist_file
-from vitrail.export.marian.engine import BrowserEngine, BrowserFiles, find_engine
+from vitrail.export.marian.engine import SCRIPT, BrowserEngine, BrowserFiles, find_engine, script
 from vitrail.export.marian.lexical import EightsShortlist, lists_by_token
 from vitrail.export.marian.rounding import input_multipliers, round_weights, rounded_inputs
 from vitrail.export.marian.student import BLOCK, Sizes, student_items
-from vitrail.export.translators.parity import CheckTexts, check_texts
+from vitrail.export.translators.parity import CheckTexts, GivenPairs, check_texts
 from vitrail.export.translators.staging import publish_checked
 from vitrail.files import write_file
 from vitrail.models.configs.transformer import TransformerConfig
@@ -87,6 +88,7 @@ def export_browser(
     compute: BrowserNumbers = "int8",
     shortlist: bool | None = None,
     check: bool = True,
+    given: GivenPairs | None = None,
 ) -> BrowserParity | None:
     """Write the translator of a run's folder or a model folder for Firefox's engine, and translate with that engine.
 
@@ -96,9 +98,10 @@ def export_browser(
     """
     loaded = load_model(model)
     _require(loaded)
+    engine = find_engine(unigram=_is_unigram(loaded.vocabularies)) if check else None  # before the translations here, which take long
     wanted = has_shortlist(model) if shortlist is None else shortlist
     lists = read_shortlist(model, loaded.vocabularies) if wanted else None
-    student = _Student(loaded, check_texts(model), compute, lists)
+    student = _Student(loaded, check_texts(model, given=given), compute, lists)
     files = student.files()
 
     def write(folder: Path) -> None:
@@ -107,8 +110,7 @@ def export_browser(
 
     def compared(folder: Path) -> BrowserParity | None:
         found = None
-        if check:
-            engine = find_engine(unigram=_is_unigram(loaded.vocabularies))
+        if engine is not None:
             found = student.compare(engine, student.names.within(folder))
             found.require()
         write_file(folder / "README.md", _readme(loaded, student.names, found, shortlisted=wanted).encode())
@@ -171,7 +173,7 @@ class _Student:
         sides = (self.vocabularies.source, self.vocabularies.target)
         sizes = Sizes.of(*(one.size for one in sides))
         items = student_items(self.model, sizes, writes_unknown=self.writes_unknown, multipliers=self.multipliers)
-        found = {self.names.model: model_file(items), self.names.config: self._settings().encode()}
+        found = {self.names.model: model_file(items), self.names.config: self._settings().encode(), SCRIPT: script()}
         for name, one, size in zip(self.names.vocabularies, sides, sizes, strict=False):
             assert isinstance(one, SentencePieceSubwords)
             more = [NewPiece(f"{_NO_TEXT}{number}", min(one.scores())) for number in range(size - one.size)]
@@ -237,9 +239,16 @@ def _readme(loaded: LoadedModel, names: BrowserFiles, found: BrowserParity | Non
 Written by `vitrail export --to bergamot`: a student in Marian's binary form, as Firefox and bergamot-translator read it.
 {found.to_text() if found else "Not checked."}
 
-{about}In node or a page, with the package `@browsermt/bergamot-translator`: give `loadTranslationModel` of its worker the bytes of
-`{names.model}` as model, of {vocabularies} as vocabs,{lists} and the settings of `{names.config}` as config. With the program of
-that project: `bergamot --model-config-paths {names.config}`.
+{about}In node, line by line, each of them a sentence:
+
+```sh
+npm install {BERGAMOT}
+node {SCRIPT} < source.txt
+```
+
+In a page, with the same package: give `loadTranslationModel` of its worker the bytes of `{names.model}` as model, of {vocabularies} as
+vocabs,{lists} and the settings of `{names.config}` as config. `{SCRIPT}` shows each call. With the program of that project:
+`bergamot --model-config-paths {names.config}`.
 
 In Python, where the vocabulary is a unigram model: `pip install fxtranslate`, then
 
