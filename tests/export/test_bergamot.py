@@ -146,6 +146,11 @@ def test_rounded_products_are_those_of_whole_numbers(tmp_path: Path) -> None:
     whole = np.clip(np.rint(values.double().numpy() * multipliers[name]), -127, 127) @ kept.values.astype(np.float64).T
     expected = whole / (multipliers[name] * kept.multiplier) + part.bias.double().numpy()
     round_weights(model)
+    norm = next(one for one in model.modules() if isinstance(one, torch.nn.LayerNorm))
+    small = 1e-3 * values  # so that the epsilon of Marian's norms, 1e-6, is seen
+    centred = small - small.mean(-1, keepdim=True)
+    normed = centred / (centred.square().mean(-1, keepdim=True) + 1e-6).sqrt() * norm.weight + norm.bias
+    torch.testing.assert_close(norm(small), normed)
     with rounded_inputs(model, multipliers):
         found = part(values)
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-4)

@@ -30,7 +30,7 @@ _NO_TEXT = "\ufdef"
 """A code point that no text has, in the names of the tokens that fill up a vocabulary."""
 _MEASURED = 200
 """Sentences from which the multipliers of inputs are chosen."""
-_LEAST_EQUAL, _LEAST_ROUNDED = 0.99, 0.9
+_LEAST_EQUAL, _LEAST_ROUNDED = 0.99, 0.95
 _LENGTH = 2
 """Tokens of a translation for each token of its source, at most, in that engine."""
 
@@ -101,7 +101,10 @@ def export_browser(
     engine = find_engine(unigram=_is_unigram(loaded.vocabularies)) if check else None  # before the translations here, which take long
     wanted = has_shortlist(model) if shortlist is None else shortlist
     lists = read_shortlist(model, loaded.vocabularies) if wanted else None
-    student = _Student(loaded, check_texts(model, given=given), compute, lists)
+    texts = check_texts(model, given=given)
+    # The files are the same whatever the check translates.
+    measured = texts if given is None else check_texts(model, count=_MEASURED)
+    student = _Student(loaded, measured, compute, lists)
     files = student.files()
 
     def write(folder: Path) -> None:
@@ -111,7 +114,7 @@ def export_browser(
     def compared(folder: Path) -> BrowserParity | None:
         found = None
         if engine is not None:
-            found = student.compare(engine, student.names.within(folder))
+            found = student.compare(engine, student.names.within(folder), texts)
             found.require()
         write_file(folder / "README.md", _readme(loaded, student.names, found, shortlisted=wanted).encode())
         return found
@@ -148,25 +151,25 @@ def _is_unigram(vocabularies: Vocabularies) -> bool:
 
 
 class _Student:
-    """A model on its way: its translations of the texts here, its files there."""
+    """A model on its way: its translations here, its files there. `measured`: texts from which the multipliers of inputs are chosen."""
 
-    def __init__(self, loaded: LoadedModel, texts: CheckTexts, compute: BrowserNumbers, shortlist: Shortlist | None) -> None:
+    def __init__(self, loaded: LoadedModel, measured: CheckTexts, compute: BrowserNumbers, shortlist: Shortlist | None) -> None:
         self.model, self.vocabularies, self.shortlist = loaded.model, loaded.vocabularies, shortlist
-        self.texts, self.rounds = texts, compute == "int8"
+        self.rounds = compute == "int8"
         self.writes_unknown = bool(loaded.facts.get("search", {}).get("allow_unknown"))
         self.names = BrowserFiles.named(loaded.facts, rounded=self.rounds, joint=loaded.vocabularies.shares_ids)
         lists = None if shortlist is None else EightsShortlist.of(shortlist)
         self.translator = Translator(loaded.model, vocabularies=loaded.vocabularies, config=TranslateConfig(), shortlist=lists)
-        self.ours = self._translate()
-        self.multipliers = self._measure() if self.rounds else None
+        self.multipliers = self._measure(measured) if self.rounds else None
 
-    def _translate(self) -> list[str]:
+    def translate(self, sources: Sequence[str]) -> list[str]:
+        """Our translations, greedily, no longer than that engine's may be."""
         search = SearchConfig(beams=1, length_penalty=0, repeat_ngram=0, max_ratio=_LENGTH, max_extra=2, allow_unknown=self.writes_unknown)
-        return [plain(one.text).strip() for one in self.translator.translate(self.texts.sources, search=search)]
+        return [plain(one.text).strip() for one in self.translator.translate(sources, search=search)]
 
-    def _measure(self) -> dict[str, float]:
-        targets = self.vocabularies.target.encode_batch(self.ours[:_MEASURED])
-        return input_multipliers(self.model, self.texts.tokens[:_MEASURED], targets)
+    def _measure(self, texts: CheckTexts) -> dict[str, float]:
+        targets = self.vocabularies.target.encode_batch(self.translate(texts.sources[:_MEASURED]))
+        return input_multipliers(self.model, texts.tokens[:_MEASURED], targets)
 
     def files(self) -> dict[str, bytes]:
         """The files of the folder by name."""
@@ -206,21 +209,22 @@ class _Student:
         }
         return "".join(f"{name}: {json.dumps(value)}\n" for name, value in table.items())
 
-    def compare(self, engine: BrowserEngine, files: BrowserFiles) -> BrowserParity:
-        """Translate the texts with that engine. Raises ModelError for other translations than ours with the same numbers."""
-        found = [plain(one).strip() for one in engine.translate(files, self.texts.sources, rounded=self.rounds)]
-        expected, unrounded = self.ours, None
+    def compare(self, engine: BrowserEngine, files: BrowserFiles, texts: CheckTexts) -> BrowserParity:
+        """Translate texts with that engine and here. Afterwards the model has the rounded weights."""
+        found = [plain(one).strip() for one in engine.translate(files, texts.sources, rounded=self.rounds)]
+        ours = expected = self.translate(texts.sources)
+        unrounded = None
         if self.multipliers is not None:
             round_weights(self.model)
             with rounded_inputs(self.model, self.multipliers):
-                expected = self._translate()
-            unrounded = _equal(found, self.ours)
+                expected = self.translate(texts.sources)
+            unrounded = _equal(found, ours)
         bleu: list[float | None] = [None, None]
-        if self.texts.references:
-            scores = [evaluate(one, [self.texts.references], metrics=("bleu",), bootstrap=0)[0] for one in (self.ours, found)]
+        if texts.references:
+            scores = [evaluate(one, [texts.references], metrics=("bleu",), bootstrap=0)[0] for one in (ours, found)]
             bleu = [one.value for one in scores]
         equal, listed = _equal(found, expected), self.shortlist is not None
-        return BrowserParity(engine.name, len(found), self.texts.origin, equal, unrounded, bleu[0], bleu[1], shortlisted=listed)
+        return BrowserParity(engine.name, len(found), texts.origin, equal, unrounded, bleu[0], bleu[1], shortlisted=listed)
 
 
 def _equal(found: Sequence[str], expected: Sequence[str]) -> int:
