@@ -30,8 +30,8 @@ _MOST = 127
 _MOST_TOGETHER = 128
 """Of two neighbours of one sign, before they are rounded: 254 · (128 + 1) is below 32,768."""
 _EPSILON = 1e-6
-"""What that engine adds to the variance of a layer norm (Marian's `layerNorm(x, scale, bias, 1e-6f)`); ours is 1e-5. An input moves by less
-than a thousandth of its rounding, which sends some to the next number: 3 of 120 sentences became others."""
+"""What that engine adds to the variance of a layer norm (Marian's `layerNorm(x, scale, bias, 1e-6f)`); ours is 1e-5. Inputs move so little
+that most of them round to the same number, but not all: 3 of 120 sentences became others."""
 _BATCH = 32
 _KEPT_NUMBERS = 200_000
 """Inputs of a matrix that are kept for choosing its multiplier."""
