@@ -267,8 +267,10 @@ def random_request(seed: int, draw_config: DrawConfig = random_config, *, brief:
     return Request(models, sources, queries, config)
 
 
-def difference(found: Sequence[Sequence[Hypothesis]], expected: Sequence[Sequence[Hypothesis]], *, columns: bool = True) -> str:
-    """The first difference of the n-best lists; empty where there is none. Log-probabilities may differ by 1e-4.
+def difference(
+    found: Sequence[Sequence[Hypothesis]], expected: Sequence[Sequence[Hypothesis]], *, columns: bool = True, most: float = 1e-4
+) -> str:
+    """The first difference of the n-best lists; empty where there is none. Log-probabilities may differ by `most`.
 
     Args: columns: whether `Hypothesis.column` is compared; of hypotheses that two searches found, either column may be kept.
     """
@@ -277,7 +279,7 @@ def difference(found: Sequence[Sequence[Hypothesis]], expected: Sequence[Sequenc
             return f"{TIE * _is_tie(ours, theirs)}sentence {number}: {ours} instead of {theirs}"
         for one, other in zip(ours, theirs, strict=True):
             scores = [(one.score, *one.token_log_probabilities), (other.score, *other.token_log_probabilities)]
-            near = len(scores[0]) == len(scores[1]) and np.allclose(*scores, rtol=1e-5, atol=1e-4)
+            near = len(scores[0]) == len(scores[1]) and np.allclose(*scores, rtol=1e-5, atol=most)
             if not near or (one.truncated, one.stopped) != (other.truncated, other.stopped) or (columns and one.column != other.column):
                 return f"sentence {number}: {one} instead of {other}"
     return ""
@@ -302,7 +304,9 @@ def compare_with_torch(seed: int, draw_config: DrawConfig = random_config, *, br
     searched_once = request.config.sampling is not None or not any(query.constraints.is_active for query in request.queries)
     try:
         found = in_order(request, request.by_native())
-        told = difference(found, in_order(request, request.by_torch()), columns=searched_once)
+        # A random recurrent network makes more of a difference with each step; torch's own numbers are off by as much as 1e-4 (float64).
+        most = 5e-4 if any(isinstance(model, Recurrent) for model in request.models) else 1e-4
+        told = difference(found, in_order(request, request.by_torch()), columns=searched_once, most=most)
         if told and not told.startswith(TIE) and _is_tie_of_samples(request, found):
             return TIE + told
     except Exception as error:
