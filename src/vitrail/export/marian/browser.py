@@ -210,12 +210,13 @@ class _Student:
         return "".join(f"{name}: {json.dumps(value)}\n" for name, value in table.items())
 
     def compare(self, engine: BrowserEngine, files: BrowserFiles, texts: CheckTexts) -> BrowserParity:
-        """Translate texts with that engine and here. Afterwards the model has the rounded weights."""
+        """Translate texts with that engine and here. Afterwards the model has the rounded weights, in double precision."""
         found = [plain(one).strip() for one in engine.translate(files, texts.sources, rounded=self.rounds)]
         ours = expected = self.translate(texts.sources)
         unrounded = None
         if self.multipliers is not None:
             round_weights(self.model)
+            self.model.double()  # between two sums of 32 bits, the last bits of both would decide
             with rounded_inputs(self.model, self.multipliers):
                 expected = self.translate(texts.sources)
             unrounded = _equal(found, ours)
