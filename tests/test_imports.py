@@ -78,7 +78,13 @@ def test_the_native_engine_translates_without_torch_and_numba() -> None:
     """Every module that a translator, its native engine and the command load at once."""
     trees = dict(module_trees())
     engine = "vitrail.decode.engines.native_engine"
-    for start in ("vitrail.decode.translate", engine, "vitrail.commands.translating.translate", "vitrail.native.machine_code"):
+    starts = ("translate", "generate", "sentences.embedding")
+    for start in (
+        *(f"vitrail.decode.{name}" for name in starts),
+        engine,
+        "vitrail.commands.translating.translate",
+        "vitrail.native.machine_code",
+    ):
         found = {module.split(".")[0] for module in reached(start, trees)}
         assert not found & {"torch", "numba", "llvmlite"}, start
         assert not any("safetensors.torch" in module for module in reached(start, trees)), start

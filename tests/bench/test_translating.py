@@ -51,7 +51,7 @@ def test_every_system_translates_the_same_texts(folder: Path) -> None:
     said: list[str] = []
     report = compare.compare_engines(Wanted(folder, [1, 2], 1), TEXTS, references=TEXTS, repeats=2, say=said.append)
     names = [row.system for row in report.rows if row.beams == 2]
-    assert names[:3] == ["torch fp32", "native int8", "native fp32"] and "native shortlist" not in names
+    assert names[:4] == ["torch fp32", "native int8", "native bf16", "native fp32"] and "native shortlist" not in names
     assert ("ctranslate2 int8" in names) == (find_spec("ctranslate2") is not None) == (not report.missing)
     rows = {(row.system, row.beams): row for row in report.rows}
     assert rows["native fp32", 1].equal_share == rows["native fp32", 2].equal_share == 1

@@ -1,9 +1,12 @@
 """Batches that are searched side by side: each sentence finds what it finds alone, to the bit, whatever is beside it."""
 
+import copy
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 import torch
+from random_searches import queries_for, random_config, random_model
 from toy import ToyModel, ToyState, query
 
 from vitrail.data.vocabularies.subwords import EOS, SOS
@@ -163,3 +166,17 @@ def test_changed_weights_are_packed_anew() -> None:
     hidden.requires_grad_()
     OutputMatrix.of(weight, None).logits(hidden).sum().backward()
     assert hidden.grad is not None and hidden.grad[0, 0] == 80
+
+
+@pytest.mark.parametrize("inference", [False, True])
+def test_weights_that_change_between_two_searches_are_seen(inference: bool) -> None:
+    """The engine keeps what it made ready of the output matrix: for as long as this is the same."""
+    with torch.inference_mode(inference):
+        model, other = (random_model(random_config(np.random.default_rng(3)), seed=seed, vocabularies=(30, 30)) for seed in (1, 2))
+    engine, sources = TorchEngine(model), [(5, 6, 7), (8, 9)]
+    queries = queries_for(sources, GREEDY)
+    before = engine.search(sources, queries, config=GREEDY)
+    with torch.inference_mode(inference), torch.no_grad():
+        model.output_weight.copy_(other.output_weight)
+    after = engine.search(sources, queries, config=GREEDY)
+    assert after == TorchEngine(copy.deepcopy(model)).search(sources, queries, config=GREEDY) != before

@@ -23,7 +23,6 @@ def compile_for_arm(module: str, name: str) -> tuple[bytes, list[str]]:
     Numba knows this machine alone. What it makes for a processor without any extension has no instruction of x86 in it, and LLVM
     compiles it again for the other machine.
     """
-    import re
     from importlib import import_module
 
     import llvmlite.binding as llvm
@@ -39,11 +38,10 @@ def compile_for_arm(module: str, name: str) -> tuple[bytes, list[str]]:
     llvm.initialize_all_asmprinters()
     triple = "aarch64-unknown-linux-gnu"
     machine = llvm.Target.from_triple(triple).create_target_machine(cpu="generic", opt=3, reloc="pic")
-    text = re.sub(r'^target triple = ".*"$', f'target triple = "{triple}"', str(libraries[-1]._final_module), flags=re.MULTILINE)  # type: ignore[attr-defined]
-    text = re.sub(r'^target datalayout = ".*"$', f'target datalayout = "{machine.target_data}"', text, flags=re.MULTILINE)
-    text = re.sub(r'"target-(cpu|features)"="[^"]*"', "", text)
-    made = llvm.parse_assembly(text)
+    made = llvm.parse_bitcode(libraries[-1]._final_module.as_bitcode())  # type: ignore[attr-defined]  as text, its longest labels are misread
+    made.triple, made.data_layout = triple, str(machine.target_data)
     made.verify()
+    assert not any(b'"target-' in bytes(attribute) for one in made.functions for attribute in one.attributes)
     return machine.emit_object(made), sorted(one.name for one in made.functions if one.is_declaration)
 
 

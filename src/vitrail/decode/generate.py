@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Generator as Steps
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar, cast, overload
 
 import numpy as np
 
@@ -13,16 +13,17 @@ from vitrail.data.cleaning.normalise import normalise
 from vitrail.data.vocabularies.subwords import EOS, Subwords
 from vitrail.decode.engines.engine import Engine
 from vitrail.decode.engines.table import make_engine, suitable
-from vitrail.decode.engines.torch import TorchEngine
-from vitrail.decode.perplexity import TextPerplexity, measure_text
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import BatchConfig, SamplingConfig, SearchConfig
 from vitrail.decode.textual.spelling import Spelling, StopRule, StopStrings
 from vitrail.errors import UsageError
 from vitrail.models.architectures import task_of
-from vitrail.models.base import LanguageModel
 from vitrail.models.stored import of_another_task, read_stored
 from vitrail.runtime.machine import Device
+
+if TYPE_CHECKING:
+    from vitrail.decode.perplexity import TextPerplexity
+    from vitrail.models.base import LanguageModel
 
 MOST_TOKENS = 200
 """Default length limit of a line."""
@@ -161,8 +162,8 @@ class Generator:
     engines: ClassVar[tuple[str, ...]] = ()
     """The suitable engines; empty: all."""
 
-    def __init__(self, model: LanguageModel | Engine, vocabulary: Subwords, *, facts: dict[str, Any] | None = None) -> None:
-        self.engine = model if isinstance(model, Engine) else TorchEngine(model.eval(), device=next(model.parameters()).device)
+    def __init__(self, model: "LanguageModel | Engine", vocabulary: Subwords, *, facts: dict[str, Any] | None = None) -> None:
+        self.engine = model if isinstance(model, Engine) else _on_torch(model)
         """What computes."""
         self.vocabulary, self.facts = vocabulary, facts or {}
 
@@ -193,9 +194,9 @@ class Generator:
         return cls(made, stored.vocabularies.target, facts=stored.facts)
 
     @property
-    def model(self) -> LanguageModel:
+    def model(self) -> "LanguageModel":
         """The model on torch."""
-        return cast(LanguageModel, self.engine.on_torch().model)
+        return cast("LanguageModel", self.engine.on_torch().model)
 
     def announce(self, say: Callable[[str], None]) -> None:
         """Say what will compute a request."""
@@ -348,7 +349,7 @@ class Generator:
 
         return spell
 
-    def measure(self, lines: Sequence[str]) -> TextPerplexity:
+    def measure(self, lines: Sequence[str]) -> "TextPerplexity":
         """The perplexity of a text per token and word, and bits per byte. Raises UsageError for an empty text.
 
         Empty lines are read as in the training: one of several, or none.
@@ -357,4 +358,12 @@ class Generator:
         kept = [normalise(line) for line in lines if not blanks.fault(line)]
         if not kept:
             raise UsageError("an empty text", expected="at least one line that is not empty")
+        from vitrail.decode.perplexity import measure_text
+
         return measure_text(self.model, self.vocabulary, kept)
+
+
+def _on_torch(model: "LanguageModel") -> Engine:
+    from vitrail.decode.engines.torch import TorchEngine
+
+    return TorchEngine(model.eval(), device=next(model.parameters()).device)

@@ -68,7 +68,7 @@ def theirs(folder: Path, texts: Sequence[str]) -> npt.NDArray[np.float32]:
     import sentence_transformers
 
     there: Any = sentence_transformers.SentenceTransformer(str(folder), device="cpu", local_files_only=True)
-    return there.encode(list(texts))
+    return there.encode(list(texts), show_progress_bar=False)
 
 
 @torch.inference_mode()

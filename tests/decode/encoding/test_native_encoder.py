@@ -136,7 +136,7 @@ def test_a_random_model_reads_as_torch_does(seed: int) -> None:
 
 @pytest.mark.slow
 def test_many_random_models_read_as_torch_does() -> None:
-    for seed in range(10, 3000):
+    for seed in range(10, 400):
         compare_with_torch(seed)
 
 

@@ -235,7 +235,7 @@ DrawConfig = Callable[[np.random.Generator], TransformerConfig | RecurrentConfig
 
 
 def random_request(seed: int, draw_config: DrawConfig = random_config, *, brief: bool = False) -> Request:
-    """A request of any kind; one of them is sure, others may come with it. Brief: of short sentences, which torch searches 4x as fast."""
+    """A request of any kind; one of them is sure, others may come with it. Brief: few layers and short sentences, for torch to be quick."""
     draw = np.random.default_rng(seed)
     sure = KINDS[seed % len(KINDS)]
 
@@ -248,10 +248,12 @@ def random_request(seed: int, draw_config: DrawConfig = random_config, *, brief:
         config = config.model_copy(update={"sampling": random_sampling(draw)})
     number = int(draw.integers(2, 4)) if wanted("ensemble") else 1
     configs = [draw_config(draw) for _ in range(number)]
+    if brief:
+        configs = [one.model_copy(update={"encoder_layers": 1, "decoder_layers": min(2, one.decoder_layers)}) for one in configs]
     target = int(draw.integers(5, 300))
     source = target if any(one.tie == "all" for one in configs) else int(draw.integers(5, 70))
     models = [random_model(one, seed=seed + at, vocabularies=(source, target)) for at, one in enumerate(configs)]
-    sources = random_sources(draw, 5, source, longest=5 if brief else 20)
+    sources = random_sources(draw, 3, source, longest=5) if brief else random_sources(draw, 5, source)
     spell = short_text if config.n_best > 1 and not drawn and draw.random() < 0.7 else None
     prompts, words, stops = wanted("prompts"), wanted("words") or forced, wanted("stops")
     listed = random_shortlists(np.random.default_rng(seed), target, len(sources))
@@ -271,8 +273,10 @@ def random_request(seed: int, draw_config: DrawConfig = random_config, *, brief:
     return Request(models, sources, queries, config)
 
 
-def difference(found: Sequence[Sequence[Hypothesis]], expected: Sequence[Sequence[Hypothesis]], *, columns: bool = True) -> str:
-    """The first difference of the n-best lists; empty where there is none. Log-probabilities may differ by 1e-4.
+def difference(
+    found: Sequence[Sequence[Hypothesis]], expected: Sequence[Sequence[Hypothesis]], *, columns: bool = True, most: float = 1e-4
+) -> str:
+    """The first difference of the n-best lists; empty where there is none. Log-probabilities may differ by `most`.
 
     Args: columns: whether `Hypothesis.column` is compared; of hypotheses that two searches found, either column may be kept.
     """
@@ -281,7 +285,7 @@ def difference(found: Sequence[Sequence[Hypothesis]], expected: Sequence[Sequenc
             return f"{TIE * _is_tie(ours, theirs)}sentence {number}: {ours} instead of {theirs}"
         for one, other in zip(ours, theirs, strict=True):
             scores = [(one.score, *one.token_log_probabilities), (other.score, *other.token_log_probabilities)]
-            near = len(scores[0]) == len(scores[1]) and np.allclose(*scores, rtol=1e-5, atol=1e-4)
+            near = len(scores[0]) == len(scores[1]) and np.allclose(*scores, rtol=1e-5, atol=most)
             if not near or (one.truncated, one.stopped) != (other.truncated, other.stopped) or (columns and one.column != other.column):
                 return f"sentence {number}: {one} instead of {other}"
     return ""
@@ -306,7 +310,9 @@ def compare_with_torch(seed: int, draw_config: DrawConfig = random_config, *, br
     searched_once = request.config.sampling is not None or not any(query.constraints.is_active for query in request.queries)
     try:
         found = in_order(request, request.by_native())
-        told = difference(found, in_order(request, request.by_torch()), columns=searched_once)
+        # A random recurrent network makes more of a difference with each step; torch's own numbers are off by as much as 1e-4 (float64).
+        most = 5e-4 if any(isinstance(model, Recurrent) for model in request.models) else 1e-4
+        told = difference(found, in_order(request, request.by_torch()), columns=searched_once, most=most)
         if told and not told.startswith(TIE) and _is_tie_of_samples(request, found):
             return TIE + told
     except Exception as error:

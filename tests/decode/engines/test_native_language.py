@@ -151,7 +151,7 @@ def test_a_random_model_writes_as_torch_does(seed: int, kind: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", DRAWS)
 def test_many_random_models_write_as_torch_does(kind: str) -> None:
-    for seed in range(4, 3000):
+    for seed in range(4, 400):
         compare_with_torch(seed, kind)
 
 

@@ -21,13 +21,14 @@ from vitrail.decode.translate import TranslateConfig, Translator
 from vitrail.errors import UsageError
 from vitrail.evaluation.scores import Comparison, Recipe, Statistics, collect_statistics, compare_statistics, score
 from vitrail.models.base import unique_tensors
-from vitrail.models.model_folder import LoadedModel, fill, load_model, save_model
+from vitrail.models.model_folder import fill, load_model, save_model
 from vitrail.scoring import bleu_settings_for
 from vitrail.train.log.display import TrainingDisplay
 from vitrail.train.request import Request, keep_choices, plan_run, to_run_config
 from vitrail.train.run import OLD_SHARE, train
 from vitrail.train.run_config import RunConfig
-from vitrail.train.starting.mixing import least_share, mix
+from vitrail.train.starting.mixing import begins_at, least_share, mix
+from vitrail.train.starting.warm_start import start_from
 from vitrail.train.tasks import make_task
 
 SCRATCH, PLAIN, MIXED = "from scratch", "fine-tuned", "fine-tuned, old text mixed in"
@@ -148,7 +149,7 @@ def run_tuning_experiment(plan: TuningPlan, folder: Path, *, say: Callable[[str]
     for seed in range(1, plan.seeds + 1):
         scratch: Statistics | None = None
         for way in plan.ways:
-            translator, steps, share = _model_of(plan, folder, way, seed=seed, old=loaded)
+            translator, steps, share = _model_of(plan, folder, way, seed=seed)
             new, old = tests.of(translator)
             against = [compare_statistics(one, found)[0] for one, found in ((before[0], new), (before[1], old))]
             to_scratch = None if scratch is None else compare_statistics(scratch, new)[0]
@@ -175,7 +176,7 @@ def _read_test(text: Mapping[str, Any], language: str) -> _Test:
     return _Test([pair.source for pair in pairs], targets, recipe)
 
 
-def _model_of(plan: TuningPlan, folder: Path, way: str, *, seed: int, old: LoadedModel) -> tuple[Translator, int, float | None]:
+def _model_of(plan: TuningPlan, folder: Path, way: str, *, seed: int) -> tuple[Translator, int, float | None]:
     """The translator of one way, its steps, and the share of old weights in it."""
     trained = way.removesuffix(AVERAGED)
     run = folder / "runs" / f"{WAYS.index(trained)}-{seed}"
@@ -183,7 +184,7 @@ def _model_of(plan: TuningPlan, folder: Path, way: str, *, seed: int, old: Loade
     if trained == way:
         return _load(run, plan), steps, None
     new, model = load_model(run), folder / "averaged" / run.name
-    share, weights = _averaged(config, run, unique_tensors(old.model), unique_tensors(new.model))
+    share, weights = _averaged(config, run, unique_tensors(new.model))
     save_model(model, tensors=weights, config=new.config, vocabularies=new.vocabularies, facts=new.facts | {OLD_SHARE: share})
     return _load(model, plan), steps, share
 
@@ -193,9 +194,13 @@ def _load(model: Path, plan: TuningPlan) -> Translator:
     return Translator.load(model, config=TranslateConfig(precision="fp32"), search={"beams": plan.beams})
 
 
-def _averaged(config: RunConfig, run: Path, old: Mapping[str, Tensor], new: Mapping[str, Tensor]) -> tuple[float, dict[str, Tensor]]:
-    """The weights that `train.old_share = auto` would have made."""
-    task = make_task(config, open_prepared(run / "data"), torch.device("cpu"))
+def _averaged(config: RunConfig, run: Path, new: Mapping[str, Tensor]) -> tuple[float, dict[str, Tensor]]:
+    """The weights that `train.old_share = auto` would have made: with those that the training began with, new tokens among them."""
+    prepared = open_prepared(run / "data")
+    task = make_task(config, prepared, torch.device("cpu"))
+    began = task.build()
+    start_from(began, config, prepared.vocabularies)
+    old = begins_at(began)
 
     def validate(weights: dict[str, Tensor]) -> dict[str, float]:
         model = task.build()

@@ -92,7 +92,8 @@ def validate(
     """Score a model on the dev set: loss on all of it, BLEU and chrF (sacreBLEU, detokenised, greedy) on its first sentences.
 
     For vocabularies with unknown words or characters, `dev_unknown_share` is their share of the tokens of both sides.
-    Args: search: its limits of length hold. tokenize: how BLEU finds words, by `vitrail.scoring.bleu_settings_for`. tags: as of a `Translator`.
+    Args: search: its limits of length hold. tokenize: how BLEU finds words,
+    by `vitrail.scoring.bleu_settings_for`. tags: as of a `Translator`.
     """
     from sacrebleu.metrics import BLEU, CHRF
 
