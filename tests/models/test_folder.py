@@ -321,8 +321,9 @@ def test_torch_and_arrays_are_read_alike(good: Path, folder: Path) -> None:
         {},
         {"norm": "rms", "activation": "swiglu", "positions": "rotary", "norm_position": "post"},
         {"norm": "batch", "positions": "learned", "embedding_norm": True, "head_width": 3, "max_positions": 7},
+        {"decoder": "ssru", "decoder_layers": 2, "norm_position": "post"},
     ],
-    ids=["usual", "rms", "batch"],
+    ids=["usual", "rms", "batch", "ssru"],
 )
 def test_compiled_code_knows_the_shapes_of_its_tensors(tie: str, more: dict[str, Any]) -> None:
     """As torch has them, of both vocabularies."""

@@ -18,6 +18,7 @@ from vitrail.native.lanes import (
     put,
     reaches,
     registers,
+    sigmoid,
     spread,
     spread_four,
     square_root,
@@ -110,6 +111,22 @@ def test_arrays_begin_at_a_cache_line(count: int) -> None:
 
 def test_padded_is_the_next_multiple_of_sixteen() -> None:
     assert [padded(width) for width in (1, 16, 17, 100, 300)] == [16, 16, 32, 112, 304]
+
+
+@compiled
+def _open(a: np.ndarray, out: np.ndarray) -> None:
+    store(out, 0, sigmoid(load(a, 0)))
+
+
+def test_the_sigmoid_is_exact_to_its_last_bits_and_tells_what_is_no_number() -> None:
+    a, out = (
+        np.array([0, 1e-6, -1e-6, 1, -1, 5, -5, 20, -20, 86, -86, 1e30, -1e30, np.inf, -np.inf, np.nan], np.float32),
+        np.zeros(16, np.float32),
+    )
+    _open(a, out)
+    with np.errstate(over="ignore"):
+        np.testing.assert_allclose(out[:11], 1 / (1 + np.exp(-a[:11].astype(np.float64))), rtol=4e-7)
+    assert out[11] == 1 and 0 <= out[12] < 1e-37 and np.isnan(out[13:]).all()
 
 
 @compiled

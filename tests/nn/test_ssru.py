@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from vitrail.models.configs.transformer import TransformerConfig
-from vitrail.native.transformer.architecture import obstacle
 from vitrail.nn.cells import SSRU
 from vitrail.nn.probe import listen, trace
 
@@ -70,8 +68,3 @@ def test_what_it_remembers_is_seen_and_can_be_changed() -> None:
     with listen(cell, [("forget_gate", lambda output, inputs: torch.zeros_like(output))]):
         forgetful = cell(values)[0]
     assert forgetful.numpy() == pytest.approx(cell.candidate(values).relu().numpy(), abs=1e-6)
-
-
-def test_the_compiled_engine_leaves_it_to_torch() -> None:
-    assert obstacle(TransformerConfig(decoder="ssru").model_dump()) == "an SSRU decoder is computed by torch"
-    assert obstacle(TransformerConfig().model_dump()) == ""

@@ -305,6 +305,18 @@ def _exponential(builder: Any, x: Any) -> Any:
 
 
 @_inlined
+def sigmoid(typingctx: Any, value: Any) -> Any:
+    """1 / (1 + e^-x) of each; NaN where x is not finite, which `exponential` does not tell."""
+
+    def code(context: Any, builder: Any, kind: Any, args: Any) -> Any:
+        zero, one = _constant(0.0), _constant(1.0)
+        found = builder.fdiv(one, builder.fadd(one, _exponential(builder, builder.fsub(zero, args[0]))))
+        return _call(builder, "llvm.fmuladd.v16f32", _LANES, args[0], zero, found)
+
+    return lanes(lanes), code
+
+
+@_inlined
 def power_of_two(typingctx: Any, value: Any) -> Any:
     """2^x of each, within 3e-7 of it; x is limited to -126 from below. Precondition: x is below 127.
 

@@ -1,6 +1,7 @@
 """Compare the compiled search with torch on random models and requests: python tests/decode/engines/fuzz.py 0 100000
 
-Four models of five are Transformers, the others recurrent; seven requests of eight are of short sentences, so that many can be compared.
+Four models of five are Transformers, a third of these with SSRUs in the decoder, the others recurrent; seven requests of eight are of short
+sentences, so that many can be compared.
 Prints each seed that finds something else, then how many there were and the seconds; the exit code is 1 where there was one but for ties of
 two choices, where rounding decides.
 """

@@ -48,8 +48,14 @@ def random_config(draw: np.random.Generator) -> TransformerConfig:
             "tie": draw.choice(["all", "target", "none"]),
             "output_bias": bool(draw.random() < 0.3),
             "decoder_start": draw.choice(["token", "zeros"]),
+            "decoder": draw.choice(["attention", "attention", "ssru"]),
         }
     )
+
+
+def random_ssru_config(draw: np.random.Generator) -> TransformerConfig:
+    """Any Transformer with SSRUs in its decoder."""
+    return TransformerConfig.model_validate(random_config(draw).model_dump() | {"decoder": "ssru"})
 
 
 ATTENTION = ("none", "bahdanau", "luong-dot", "luong-general", "luong-concat")

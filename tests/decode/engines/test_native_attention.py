@@ -16,6 +16,7 @@ from random_searches import (
     random_model,
     random_recurrent_config,
     random_sources,
+    random_ssru_config,
 )
 
 from vitrail.decode.engines.native_given import GivenReader, Pair, read_given
@@ -36,7 +37,7 @@ def attentive_config(draw: np.random.Generator) -> RecurrentConfig:
     return found if found.attention != "none" else attentive_config(draw)
 
 
-DRAWS: dict[str, DrawConfig] = {"transformer": random_config, "recurrent": attentive_config}
+DRAWS: dict[str, DrawConfig] = {"transformer": random_config, "ssru": random_ssru_config, "recurrent": attentive_config}
 
 
 def random_pairs(draw: np.random.Generator, model: AnyModel, count: int, longest: int = 20) -> tuple[Texts, Texts]:
@@ -83,6 +84,7 @@ def test_many_random_heads_attend_as_with_torch(kind: str) -> None:
 
 SMALL: dict[str, TransformerConfig | RecurrentConfig] = {
     "transformer": TransformerConfig(encoder_layers=2, decoder_layers=2, width=40, heads=4, feed_forward=72),
+    "ssru": TransformerConfig(encoder_layers=2, decoder_layers=2, width=40, heads=4, feed_forward=72, decoder="ssru"),
     "bahdanau": RecurrentConfig(cell="gru", attention="bahdanau", embedding_width=24, width=40),
     "luong": RecurrentConfig(cell="lstm", attention="luong-general", input_feeding=True, embedding_width=24, width=40, reverse_source=True),
 }

@@ -26,6 +26,7 @@ from random_searches import (
     random_recurrent_config,
     random_request,
     random_sources,
+    random_ssru_config,
 )
 
 from vitrail.data.vocabularies.subwords import EOS
@@ -54,12 +55,19 @@ def test_a_random_model_searches_as_torch_does(seed: int) -> None:
     assert compare_with_torch(seed) == ""
 
 
+@pytest.mark.parametrize("seed", range(400, 400 + len(KINDS)))
+def test_a_random_decoder_without_self_attention_searches_as_torch_does(seed: int) -> None:
+    """Whatever is asked; its state follows the beams, and a prompt is read into it."""
+    assert compare_with_torch(seed, random_ssru_config, brief=True) == ""
+
+
 @pytest.mark.slow
 def test_many_random_models_search_as_torch_does() -> None:
     assert {seed: what for seed in range(8, 400) if (what := compare_with_torch(seed))} == {}
 
 
 PLAIN = TransformerConfig(encoder_layers=2, decoder_layers=2, width=40, heads=4, feed_forward=72, activation="swiglu")
+STUDENT = PLAIN.model_copy(update={"decoder": "ssru", "norm_position": "post"})
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +77,11 @@ def plain() -> Transformer:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
 @pytest.mark.parametrize("beams", [1, 4])
-def test_a_result_depends_on_nothing_but_its_sentence(plain: Transformer, precision: Precision, beams: int) -> None:
+@pytest.mark.parametrize("config", [PLAIN, STUDENT], ids=["attention", "ssru"])
+def test_a_result_depends_on_nothing_but_its_sentence(config: TransformerConfig, precision: Precision, beams: int) -> None:
     """To the last bit: alone, in any order, in large and small batches, with any number of threads."""
-    model, config = native(plain, precision), SearchConfig(beams=beams, max_ratio=1, max_extra=6)
+    model = native(random_model(config, seed=1, vocabularies=(90, 90)), precision)
+    config = SearchConfig(beams=beams, max_ratio=1, max_extra=6)
     sources = random_sources(np.random.default_rng(2), 60, 90, longest=12)
     together = searched(model, sources, config)
     assert searched(model, sources, config, threads=3) == together
@@ -204,6 +214,11 @@ def test_nothing_is_written_beside_its_memory(seed: int) -> None:
     search_between_guards(seed, PRECISIONS[seed // 2 % 3])
 
 
+@pytest.mark.parametrize("seed", range(400, 403))
+def test_nothing_is_written_beside_the_memory_of_a_decoder_without_self_attention(seed: int) -> None:
+    search_between_guards(seed, PRECISIONS[seed % 3], random_ssru_config)
+
+
 @pytest.mark.slow
 def test_nothing_is_written_beside_the_memory_of_many() -> None:
     for seed in range(307, 500):
@@ -217,6 +232,15 @@ def test_what_is_no_number_is_an_error(precision: Precision) -> None:
         model.encoder[0].residual_1.norm.norm.weight.fill_(3e38)
     with pytest.raises(ModelError, match="not a number"):
         searched(native(model, precision), [(5, 6, 7)], SearchConfig(beams=2))
+
+
+@pytest.mark.parametrize("name", ["candidate", "forget"])
+def test_what_is_no_number_in_a_cell_is_an_error(name: str) -> None:
+    model = random_model(STUDENT, seed=2, vocabularies=(20, 20))
+    with torch.no_grad():
+        model.decoder[1].recurrence.get_submodule(name).weight.fill_(3e38)
+    with pytest.raises(ModelError, match="not a number"):
+        searched(native(model), [(5, 6, 7)], SearchConfig(beams=2))
 
 
 def job(source: tuple[int, ...], **how: Any) -> list[Job]:

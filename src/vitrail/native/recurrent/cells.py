@@ -9,7 +9,7 @@ import numpy as np
 
 from vitrail.native.arrays import Floats
 from vitrail.native.compiled import compiled_inside
-from vitrail.native.lanes import Lanes, exponential, load, multiply_add, spread, square_root, store, total
+from vitrail.native.lanes import Lanes, exponential, load, multiply_add, sigmoid, spread, square_root, store, total
 from vitrail.native.recurrent.architecture import GRU, LSTM
 from vitrail.native.recurrent.memory import Carry, Gates
 from vitrail.native.recurrent.packing import EPSILON
@@ -32,13 +32,6 @@ class Row(NamedTuple):
     carry: int
     width: int
     """w"""
-
-
-@compiled_inside
-def sigmoid(x: Lanes) -> Lanes:
-    """1 / (1 + e^-x); NaN where x is not finite, which `exponential` does not tell."""
-    zero, one = spread(np.float32(0)), spread(np.float32(1))
-    return multiply_add(x, zero, one / (one + exponential(zero - x)))
 
 
 @compiled_inside

@@ -44,6 +44,8 @@ class Architecture:
     """Of learned positions."""
     embedding_norm: bool
     output: Output
+    recurs: bool
+    """Whether the decoder has SSRUs in place of self-attention."""
     starts_from_zeros: bool
     """Whether the decoder's first input is a vector of zeros, in place of the embedding of <s>."""
     context: int
@@ -66,6 +68,7 @@ class Architecture:
             max_positions=config["max_positions"],
             embedding_norm=config["embedding_norm"],
             output=_OUTPUTS[config["kind"]],
+            recurs=config.get("decoder") == "ssru",
             starts_from_zeros=config.get("decoder_start") == "zeros",
             context=config["context"] if config["kind"] == "causal-language" else 0,
         )
@@ -80,8 +83,6 @@ def obstacle(config: Mapping[str, Any]) -> str:
     for name, known in (("activation", _ACTIVATIONS), ("norm", _NORMS), ("positions", _POSITIONS)):
         if config[name] not in known:
             return f"{name} {config[name]} is computed by torch"
-    if config.get("decoder") == "ssru":
-        return "an SSRU decoder is computed by torch"
     return ""
 
 
@@ -93,14 +94,16 @@ def tensor_shapes(config: Mapping[str, Any], *, source: int, target: int) -> dic
     """
     sizes = Architecture.of(config)
     found = _output_shapes(config, source, target)
-    width, crossed = config["width"], ("cross",) if sizes.encoder_layers else ()
-    for side, layers, attentions in (("encoder", sizes.encoder_layers, ("self",)), ("decoder", sizes.decoder_layers, ("self", *crossed))):
+    width, own = config["width"], "recurrence" if sizes.recurs else "self_attention"
+    crossed = ("cross_attention",) if sizes.encoder_layers else ()
+    sides = (("encoder", sizes.encoder_layers, ("self_attention",)), ("decoder", sizes.decoder_layers, (own, *crossed)))
+    for side, layers, readers in sides:
         for layer in range(layers):
             at = f"{side}.{layer}"
-            for name in attentions:
-                found |= _attention_shapes(f"{at}.{name}_attention", sizes)
+            for name in readers:
+                found |= _ssru_shapes(f"{at}.{name}", width) if name == "recurrence" else _attention_shapes(f"{at}.{name}", sizes)
             found |= _feed_forward_shapes(f"{at}.feed_forward", config)
-            for number in range(1, len(attentions) + 2):
+            for number in range(1, len(readers) + 2):
                 found |= _norm_shapes(f"{at}.residual_{number}.norm", config["norm"], width)
         if layers and config["norm_position"] == "pre":
             found |= _norm_shapes(f"{side}_norm", config["norm"], width)
@@ -145,6 +148,10 @@ def _attention_shapes(at: str, sizes: Architecture) -> dict[str, tuple[int, ...]
     width, heads = sizes.width, sizes.heads * sizes.head_width
     inner = {f"{at}.{name}": (heads, width) for name in ("query", "key", "value")}
     return _linear_shapes(inner | {f"{at}.output": (width, heads)})
+
+
+def _ssru_shapes(at: str, width: int) -> dict[str, tuple[int, ...]]:
+    return {f"{at}.candidate.weight": (width, width)} | _linear_shapes({f"{at}.forget": (width, width)})
 
 
 def _feed_forward_shapes(at: str, config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

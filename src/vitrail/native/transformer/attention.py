@@ -62,7 +62,7 @@ def keep_heads(shape: Shape, work: Workspace, layer: int, row: int, length: int)
 
 @compiled_inside
 def copy_past(shape: Shape, work: Workspace, source: int, target: int, length: int) -> None:
-    """Copy what a hypothesis remembers of its `length` tokens from one place to another, in every layer."""
+    """Copy the keys and values of a hypothesis' `length` tokens from one place to another, in every layer."""
     own, hypotheses, width = work.own, work.beams * (len(work.batch.starts) - 1), shape.attention
     keys, values = FOUR * ((length - 1) // FOUR + 1) * width, length * width
     for layer in range(shape.decoder_layers):

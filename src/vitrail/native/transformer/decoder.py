@@ -1,11 +1,14 @@
-"""The decoder: what it keeps of the sources, and how it reads tokens. A row is one token of a hypothesis."""
+"""The decoder: what it keeps of the sources and of the hypotheses, and how it reads tokens. A row is one token of a hypothesis."""
+
+import numpy as np
 
 from vitrail.native.compiled import compiled_inside
+from vitrail.native.lanes import larger, load, multiply_add, sigmoid, spread, store
 from vitrail.native.matrices.products import multiply
-from vitrail.native.transformer.attention import attend, keep_heads, remember, turn
+from vitrail.native.transformer.attention import attend, copy_past, keep_heads, remember, turn
 from vitrail.native.transformer.layers import after, before, embed, feed_forward, normalise
 from vitrail.native.transformer.memory import PAGE, Past, Workspace
-from vitrail.native.transformer.packing import Model
+from vitrail.native.transformer.packing import Model, Shape
 
 # pyright: reportArgumentType=false
 # (an element of an array has no known type)
@@ -45,6 +48,40 @@ def _attend_to_own(model: Model, work: Workspace, layer: int, rows: int) -> None
 
 
 @compiled_inside
+def _recur(model: Model, work: Workspace, layer: int, rows: int) -> None:
+    """An SSRU in place of self-attention: f = σ(W_f·y + b_f);  c = f * c + (1 - f) * W·y;  x = x + max(c, 0).
+
+    c is 0 before the first token of a hypothesis. Of those that are read together, each row begins from the c of the one before.
+    """
+    norm, rooms, reading, width = model.norms.decoder_1, work.rooms, work.reading, model.shape.width
+    first, zero = layer * work.beams * (len(work.batch.starts) - 1), spread(np.float32(0))
+    before(model, norm, layer, rows, rooms)
+    multiply(model.weights.matrices, model.linears.decoder_cell, layer, rooms.y, rows, rooms.quantised, rooms.z)
+    for row in range(rows):
+        place, begin, begins = (first + reading.places[row]) * width, 2 * row * width, reading.positions[row] == 0
+        for k in range(0, width, 16):
+            candidate, kept = load(rooms.z, begin + k), sigmoid(load(rooms.z, begin + width + k))
+            past = zero if begins else load(work.cells, place + k)
+            c = multiply_add(kept, past - candidate, candidate)
+            store(work.cells, place + k, c)
+            store(rooms.x, row * width + k, load(rooms.x, row * width + k) + larger(zero, c))  # in this order NaN stays NaN
+    after(model, norm, layer, rows, rooms)
+
+
+@compiled_inside
+def copy_memory(shape: Shape, work: Workspace, source: int, target: int, length: int) -> None:
+    """Copy what a hypothesis remembers of its `length` tokens from one place to another, in every layer."""
+    if shape.recurs == 0:
+        copy_past(shape, work, source, target, length)
+        return
+    hypotheses, width = work.beams * (len(work.batch.starts) - 1), shape.width
+    for layer in range(shape.decoder_layers):
+        begin, to = (layer * hypotheses + source) * width, (layer * hypotheses + target) * width
+        for k in range(0, width, 16):
+            store(work.cells, to + k, load(work.cells, begin + k))
+
+
+@compiled_inside
 def _attend_to_source(model: Model, work: Workspace, layer: int, rows: int) -> None:
     """Attention of each row to its source."""
     shape, linears, norm, rooms, batch = model.shape, model.linears, model.norms.decoder_2, work.rooms, work.batch
@@ -70,7 +107,10 @@ def decode(model: Model, work: Workspace, rows: int) -> None:
     if shape.embedding_norm == 1:
         normalise(model, norms.target, 0, rooms.x, rows, rooms.x)
     for layer in range(shape.decoder_layers):
-        _attend_to_own(model, work, layer, rows)
+        if shape.recurs == 1:
+            _recur(model, work, layer, rows)
+        else:
+            _attend_to_own(model, work, layer, rows)
         if shape.encoder_layers > 0:
             _attend_to_source(model, work, layer, rows)
         feed_forward(model, (model.linears.decoder_expand, model.linears.decoder_contract), norms.decoder_3, layer, rows, rooms)

@@ -1,4 +1,4 @@
-"""Memory of one batch: its sources, the values of all rows, and keys and values of attention.
+"""Memory of one batch: its sources, the values of all rows, and keys and values of attention, or what SSRUs remember.
 
 Memory is in pages of 16 positions, whose layout `attention.paged` has. All of it is a part
 of what a call of compiled code is given (`Asked`, `Texts`).
@@ -92,7 +92,9 @@ class Workspace(NamedTuple):
     within: Memory
     """Of one sentence, while the encoder reads it."""
     own: Memory
-    """[layers, B K, pages for the longest translation]"""
+    """[layers, B K, pages for the longest translation]; without numbers where the decoder has SSRUs."""
+    cells: Floats
+    """[layers, B K, D] what these remember: c of each hypothesis; else without numbers."""
     reading: Reading
     forgotten: Integers
     """[1] tokens of each hypothesis before the first that its memory has."""
@@ -147,7 +149,8 @@ def make_workspace(
     if shape.decoder_layers:
         rows = max(rows, TOGETHER)
     steps = min(steps, shape.context) if shape.context else steps
-    room = PAGE * pages(steps)
+    steps = 0 if shape.recurs else steps
+    room, memories = PAGE * pages(steps), shape.decoder_layers * beams * len(sources)
 
     passing = passing or make
 
@@ -180,7 +183,8 @@ def make_workspace(
         rooms._replace(mixed=mixed),
         source=memory(shape.decoder_layers * int(places[-1]) * PAGE),
         within=memory(PAGE * pages(longest)),
-        own=memory(shape.decoder_layers * beams * len(sources) * room),
+        own=memory(memories * room),
+        cells=floats(memories * shape.width if shape.recurs else 0),
         reading=Reading(*(passing(rows, np.int64) for _ in range(3))),
         forgotten=forgotten,
         beams=beams,

@@ -31,6 +31,8 @@ class Linears(NamedTuple):
     encoder_contract: Linear
     decoder_qkv: Linear
     decoder_out: Linear
+    decoder_cell: Linear
+    """W, then W_f of an SSRU, in place of the two before."""
     cross_query: Linear
     cross_source: Linear
     """Keys and values of the source."""
@@ -88,6 +90,8 @@ class Shape(NamedTuple):
     adds_positions: int
     target_positions: int
     """Where the target's positions begin."""
+    recurs: int
+    """1: the decoder has SSRUs in place of self-attention."""
     context: int
     """Tokens that the decoder looks back over at most; 0: all."""
 
@@ -167,7 +171,7 @@ class _Packer:
             head=widths.head,
             attention=widths.attention,
             hidden=widths.hidden,
-            widest=max(3 * widths.attention, linears.encoder_expand.outputs, linears.decoder_expand.outputs),
+            widest=max(3 * widths.attention, linears.encoder_expand.outputs, linears.decoder_expand.outputs, linears.decoder_cell.outputs),
             vocabulary=vocabulary,
             encoder_layers=config.encoder_layers,
             decoder_layers=config.decoder_layers,
@@ -179,6 +183,7 @@ class _Packer:
             rotary=int(config.positions == "rotary"),
             adds_positions=int(config.positions in ("sinusoidal", "tensor2tensor", "learned")),
             target_positions=config.max_positions * widths.width if len(learned) > 1 else 0,
+            recurs=int(config.recurs),
             context=config.context,
         )
         norms = self._norms()
@@ -200,6 +205,7 @@ class _Packer:
     def _linears(self) -> tuple[Linears, int]:
         encoder, decoder = self.config.encoder_layers, self.config.decoder_layers
         crossed = decoder if encoder else 0
+        attentive, recurrent = (0, decoder) if self.config.recurs else (decoder, 0)
         vocabulary, outputs = self._vocabulary()
         qkv = ("self_attention.query", "self_attention.key", "self_attention.value")
         linears = Linears(
@@ -207,8 +213,9 @@ class _Packer:
             encoder_out=self._layers("encoder", encoder, lambda at: self._mixing(f"{at}.self_attention"), adds=True),
             encoder_expand=self._layers("encoder", encoder, self._expand),
             encoder_contract=self._layers("encoder", encoder, self._contract, adds=True),
-            decoder_qkv=self._layers("decoder", decoder, lambda at: self._heads(at, qkv)),
-            decoder_out=self._layers("decoder", decoder, lambda at: self._mixing(f"{at}.self_attention"), adds=True),
+            decoder_qkv=self._layers("decoder", attentive, lambda at: self._heads(at, qkv)),
+            decoder_out=self._layers("decoder", attentive, lambda at: self._mixing(f"{at}.self_attention"), adds=True),
+            decoder_cell=self._layers("decoder", recurrent, lambda at: self._cell(f"{at}.recurrence")),
             cross_query=self._layers("decoder", crossed, lambda at: self._heads(at, ("cross_attention.query",))),
             cross_source=self._layers("decoder", crossed, lambda at: self._heads(at, ("cross_attention.key", "cross_attention.value"))),
             cross_out=self._layers("decoder", crossed, lambda at: self._mixing(f"{at}.cross_attention"), adds=True),
@@ -258,6 +265,14 @@ class _Packer:
             weights[part, places, : self.config.width] = self.tensors[f"{at}.{name}.weight"] * factor
             biases[part, places] = self._tensor(f"{at}.{name}.bias", len(places)) * factor
         return weights.reshape(-1, widths.width), biases.reshape(-1)
+
+    def _cell(self, at: str) -> tuple[Floats, Floats]:
+        width, wide = self.config.width, self.widths.width
+        weights, biases = np.zeros((2, wide, wide), np.float32), np.zeros((2, wide), np.float32)
+        for part, name in enumerate(("candidate", "forget")):
+            weights[part, :width, :width] = self.tensors[f"{at}.{name}.weight"]
+            biases[part, :width] = self._tensor(f"{at}.{name}.bias", width)
+        return weights.reshape(-1, wide), biases.reshape(-1)
 
     def _mixing(self, at: str) -> tuple[Floats, Floats]:
         widths, width = self.widths, self.config.width

@@ -5,8 +5,7 @@ from vitrail.native.references import refer
 from vitrail.native.search.beams import begin
 from vitrail.native.search.state import GIVEN, LENGTH, MEMBER, ONWARD, PART, PHASE, READ, REST, ROWS, START, WHOLE, Search
 from vitrail.native.search.steps import gather_lists, go_on, score_rows
-from vitrail.native.transformer.attention import copy_past
-from vitrail.native.transformer.decoder import decode, keep_sources
+from vitrail.native.transformer.decoder import copy_memory, decode, keep_sources
 from vitrail.native.transformer.encoder import encode
 from vitrail.native.transformer.memory import Asked, Workspace
 from vitrail.native.transformer.packing import Model
@@ -74,7 +73,7 @@ def _decode(model: Model, work: Workspace, search: Search) -> None:
         known = context // 2
     else:
         for i in range(copies.number[0]):
-            copy_past(model.shape, work, copies.sources[i], copies.targets[i], known)
+            copy_memory(model.shape, work, copies.sources[i], copies.targets[i], known)
     for row in range(search.progress[ROWS]):
         reading.places[row], reading.tokens[row], reading.positions[row] = search.rows.places[row], search.rows.last[row], known
     decode(model, work, search.progress[ROWS])
