@@ -1,7 +1,9 @@
 """Students for the engine of browsers: the files are Marian's, the numbers what they say, and the program translates as we do."""
 
+import os
 import random
 import struct
+import subprocess
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from vitrail import cli
 from vitrail.data.batches import collate
 from vitrail.data.vocabularies.subwords import EOS, PAD, SOS, UNK, Vocabularies, train_sentencepiece
 from vitrail.decode.shortlists.table import Shortlist, save_shortlist
+from vitrail.doctor.checks import programs
 from vitrail.errors import ModelError, UsageError
 from vitrail.export.marian import browser, engine
 from vitrail.export.marian.binary import floats, model_file, rounded, shortlist_file, text
@@ -79,7 +82,7 @@ def student(folder: Path, *, kind: Any = "bpe", joint: bool = True, steps: int =
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(browser, "check_texts", lambda folder: parity.check_texts(folder, count=4))
+    monkeypatch.setattr(browser, "check_texts", lambda folder, given: parity.check_texts(folder, count=4, given=given))
 
 
 def items(data: bytes) -> dict[str, tuple[int, tuple[int, ...], bytes, int]]:
@@ -143,6 +146,11 @@ def test_rounded_products_are_those_of_whole_numbers(tmp_path: Path) -> None:
     whole = np.clip(np.rint(values.double().numpy() * multipliers[name]), -127, 127) @ kept.values.astype(np.float64).T
     expected = whole / (multipliers[name] * kept.multiplier) + part.bias.double().numpy()
     round_weights(model)
+    norm = next(one for one in model.modules() if isinstance(one, torch.nn.LayerNorm))
+    small = 1e-3 * values  # so that the epsilon of Marian's norms, 1e-6, is seen
+    centred = small - small.mean(-1, keepdim=True)
+    normed = centred / (centred.square().mean(-1, keepdim=True) + 1e-6).sqrt() * norm.weight + norm.bias
+    torch.testing.assert_close(norm(small), normed)
     with rounded_inputs(model, multipliers):
         found = part(values)
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-4)
@@ -195,9 +203,52 @@ def test_what_is_no_student_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_without_its_program_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once: before the sentences of the check are translated."""
+    model = student(tmp_path / "model")
+    monkeypatch.setattr(browser, "check_texts", lambda folder, given: pytest.fail("sentences are read"))
     monkeypatch.setattr(engine, "find_bergamot", lambda: None)
+    monkeypatch.setattr(engine.shutil, "which", lambda name: "/usr/bin/node")
+    monkeypatch.delenv(engine.BERGAMOT_FOLDER, raising=False)
     with pytest.raises(UsageError, match="npm install @browsermt/bergamot-translator"):
-        export_browser(student(tmp_path / "model"), tmp_path / "theirs")
+        export_browser(model, tmp_path / "theirs")
+    monkeypatch.setenv(engine.BERGAMOT_FOLDER, str(tmp_path))
+    with pytest.raises(UsageError, match=f"{engine.BERGAMOT_FOLDER}=.*: not the folder of"):
+        export_browser(model, tmp_path / "theirs")
+    monkeypatch.setattr(engine.shutil, "which", lambda name: None)
+    with pytest.raises(UsageError, match="node is not installed"):
+        export_browser(model, tmp_path / "theirs")
+    assert not (tmp_path / "theirs").exists()
+
+
+def test_a_package_is_found_by_its_folder_or_the_one_it_was_installed_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(programs.shutil, "which", lambda name: "/usr/bin/node")
+    package = tmp_path / "node_modules" / programs.BERGAMOT
+    for given in (tmp_path, package):
+        monkeypatch.setenv(programs.BERGAMOT_FOLDER, str(given))
+        assert programs.find_bergamot() is None
+    (package / "worker").mkdir(parents=True)
+    (package / "worker" / "bergamot-translator-worker.wasm").touch()
+    for given in (tmp_path, package):
+        monkeypatch.setenv(programs.BERGAMOT_FOLDER, str(given))
+        assert programs.find_bergamot() == package
+
+
+def test_sentences_for_the_check_are_given(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    model, source, reference = student(tmp_path / "model"), tmp_path / "new.en", tmp_path / "new.fr"
+    source.write_text("the red dog\n\na cat eats\n", encoding="utf-8")
+    reference.write_text("le rouge chien\n\nla chat mange\n", encoding="utf-8")
+    given = parity.GivenPairs([("the red dog", "le rouge chien"), ("", ""), ("a cat eats", "la chat mange")], "new.en")
+    texts = parity.check_texts(model, given=given)
+    assert (texts.sources, texts.references, texts.origin) == (["the red dog", "a cat eats"], ["le rouge chien", "la chat mange"], "new.en")
+    assert parity.check_texts(model, count=1, given=given).sources == ["the red dog"]
+    assert not parity.check_texts(model, given=given._replace(pairs=[("the red dog", "")])).references
+    with pytest.raises(UsageError, match=r"new\.en: no line of one sentence"):
+        parity.check_texts(model, given=given._replace(pairs=[("", "")]))
+    command = ["export", str(model), "--to", "bergamot", "-o", str(tmp_path / "theirs")]
+    assert cli.run([*command, "--reference", str(reference)]) == 2 and "--reference without --source" in capfd.readouterr().err
+    assert cli.run([*command, "--no-check", "--source", str(source)]) == 2 and "--no-check" in capfd.readouterr().err
+    reference.write_text("le rouge chien\n", encoding="utf-8")
+    assert cli.run([*command, "--source", str(source), "--reference", str(reference)]) != 0 and "lines" in capfd.readouterr().err
     assert not (tmp_path / "theirs").exists()
 
 
@@ -281,7 +332,8 @@ def texts(monkeypatch: pytest.MonkeyPatch) -> parity.CheckTexts:
     pairs = sentences(60, seed=2)
     found = parity.CheckTexts([pair[0] for pair in pairs], [], [pair[1] for pair in pairs], "words")
 
-    def check(folder: Path) -> parity.CheckTexts:
+    def check(folder: Path, given: parity.GivenPairs | None) -> parity.CheckTexts:
+        assert given is None
         vocabulary = load_model(folder).vocabularies.source
         return found._replace(tokens=[tuple(row) for row in vocabulary.encode_batch(found.sources)])
 
@@ -320,6 +372,34 @@ def test_a_shortlist_says_what_may_be_written(tmp_path: Path, compute: Any, join
     assert any("chien" in one for one in free) and not any("chien" in one for one in texts_found)
     others = [number for number, one in enumerate(texts.sources) if "dog" not in one]
     assert sum(texts_found[number] == free[number] for number in others) >= len(others) - 1
+
+
+@with_program
+@pytest.mark.slow
+def test_the_folder_translates_as_its_readme_says(trained: Path, tmp_path: Path, texts: parity.CheckTexts) -> None:
+    """Its script, with the package in node_modules above it; and the command of its check, on sentences that are given."""
+    package = engine.find_bergamot()
+    assert package is not None
+    (tmp_path / "node_modules" / engine.BERGAMOT).parent.mkdir(parents=True)
+    (tmp_path / "node_modules" / engine.BERGAMOT).symlink_to(package.resolve(), target_is_directory=True)
+    export_browser(trained, tmp_path / "theirs", check=False)
+    command = next(
+        line for line in (tmp_path / "theirs" / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("node ")
+    )
+    lines = [texts.sources[0], "", *texts.sources[1:3]]
+    done = subprocess.run(
+        command.removesuffix("< source.txt").split(),
+        cwd=tmp_path / "theirs",
+        input="\n".join(lines).encode(),
+        capture_output=True,
+        check=True,
+        env={name: value for name, value in os.environ.items() if name != engine.BERGAMOT_FOLDER},
+    )
+    found = done.stdout.decode("utf-8").split("\n")
+    assert found.pop() == "" and found[1] == "" and len(found) == 4 and found[0] != found[2], found
+    names = engine.BrowserFiles.named({"source_language": "en", "target_language": "fr"}, rounded=True, joint=True)
+    again = engine.find_engine(unigram=False).translate(names.within(tmp_path / "theirs"), texts.sources[:3], rounded=True)
+    assert [found[0], *found[2:]] == again
 
 
 @with_program

@@ -84,7 +84,7 @@ CHANGES: list[dict[str, Any]] = [
 @pytest.mark.parametrize("changes", CHANGES, ids=str)
 def test_the_converter_of_ctranslate2_reads_it(tmp_path: Path, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     model = saved(tmp_path / "model", changes)
-    monkeypatch.setattr(marian_npz, "check_texts", lambda folder: parity.check_texts(folder, count=24))
+    monkeypatch.setattr(marian_npz, "check_texts", lambda folder, given: parity.check_texts(folder, count=24, given=given))
     found = export_marian(model, tmp_path / "theirs")
     assert found is not None and [row.equal for row in found.rows] == [24, 24], found.to_text()
 
@@ -99,7 +99,7 @@ def test_a_model_that_was_trained_here_goes_there(tmp_path: Path, monkeypatch: p
     tensors = {name: 1.5 * value for name, value in unique_tensors(build_model(config, both)).items()}
     assert tensors["output_weight"][SOS].any()
     save_model(tmp_path / "model", tensors=tensors, config=config, vocabularies=both, facts={})
-    monkeypatch.setattr(marian_npz, "check_texts", lambda folder: parity.check_texts(folder, count=24))
+    monkeypatch.setattr(marian_npz, "check_texts", lambda folder, given: parity.check_texts(folder, count=24, given=given))
     found = export_marian(tmp_path / "model", tmp_path / "theirs")
     assert found is not None and [row.equal for row in found.rows] == [24, 24], found.to_text()
 

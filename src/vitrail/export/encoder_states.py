@@ -18,7 +18,7 @@ from vitrail.errors import ModelError, UsageError
 from vitrail.export.huggingface import CONFIG, WEIGHTS, sentence_files, write_pooling
 from vitrail.export.layouts import EncoderType, encoder_layout, to_layout
 from vitrail.export.tokenizer_json import tokenizer_config, tokenizer_json
-from vitrail.export.translators.parity import check_texts
+from vitrail.export.translators.parity import GivenPairs, check_texts
 from vitrail.export.translators.staging import publish_checked
 from vitrail.files import write_file
 from vitrail.models.base import Embeds, all_tensors
@@ -35,7 +35,7 @@ _EPSILON = 1e-5
 _CLASSES: dict[EncoderType, str] = {"bert": "BertModel", "xlm-roberta-xl": "XLMRobertaXLModel"}
 
 
-def export_encoder(model: Path, output: Path, *, check: bool = True) -> float | None:
+def export_encoder(model: Path, output: Path, *, check: bool = True, given: GivenPairs | None = None) -> float | None:
     """Write the encoder of a translator for `sentence-transformers`; returns the largest difference of a number of its vectors.
 
     Raises: UsageError for a model that those layouts cannot hold, naming each setting, and where sentence-transformers is not installed for
@@ -54,7 +54,7 @@ def export_encoder(model: Path, output: Path, *, check: bool = True) -> float | 
     def compared(folder: Path) -> float | None:
         if not check:
             return None
-        texts = check_texts(model, count=SENTENCES)
+        texts = check_texts(model, count=SENTENCES, given=given)
         found = float(np.abs(theirs(folder, texts.sources) - ours(loaded, texts.tokens)).max())
         if not found <= MOST:
             raise ModelError(f"sentence-transformers computes vectors that differ by {found:.2e}", expected=f"at most {MOST:.0e}")

@@ -1,13 +1,16 @@
 """vitrail export: a model in the layout of another program."""
 
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
 from vitrail.commands.shared import console
 from vitrail.doctor.checks.programs import EXITS, installed_programs
 from vitrail.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    from vitrail.export.translators.parity import GivenPairs
 
 _MOST = 1e-4
 """Largest difference of a logit that is still rounding."""
@@ -49,6 +52,11 @@ def export(
         Path | None, typer.Option(metavar="PYTHON", help="Interpreter of the environment that has Argos Translate, with argos.")
     ] = None,
     check: Annotated[bool, typer.Option(help="Load it with that program, and compare.")] = True,
+    source: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Sentences to compare, one a line.", show_default="the run's development set"),
+    ] = None,
+    reference: Annotated[Path | None, typer.Option(metavar="FILE", help="Their translations, for BLEU.", show_default=False)] = None,
     shown: Annotated[
         bool, typer.Option("--list", help="List the layouts, and which programs are installed.", is_eager=True, callback=_list)
     ] = False,
@@ -73,21 +81,38 @@ def export(
     if shortlist is not None and to != "bergamot":
         raise UsageError(f"--{'' if shortlist else 'no-'}shortlist --to {to}", expected="--to bergamot")
     _refuse_other_kinds(model, to)
+    given = _given(source, reference, check=check)
     match to:
         case "huggingface":
-            _huggingface(model, output, check=check)
+            _huggingface(model, output, check=check, given=given)
         case "ctranslate2":
-            _ctranslate2(model, output, compute=compute or "float32", check=check)
+            _ctranslate2(model, output, compute=compute or "float32", check=check, given=given)
         case "marian":
-            _marian(model, output, check=check)
+            _marian(model, output, check=check, given=given)
         case "bergamot":
-            _bergamot(model, output, rounds=compute != "float32", shortlist=shortlist, check=check)
+            _bergamot(model, output, rounds=compute != "float32", shortlist=shortlist, check=check, given=given)
         case "onnx":
-            _onnx(model, output, page=page, check=check)
+            _onnx(model, output, page=page, check=check, given=given)
         case "argos":
-            _argos(model, output, compute=compute or "float32", python=python, check=check)
+            _argos(model, output, compute=compute or "float32", python=python, check=check, given=given)
         case "sentence-transformers":
-            _encoder(model, output, check=check)
+            _encoder(model, output, check=check, given=given)
+
+
+def _given(source: Path | None, reference: Path | None, *, check: bool) -> "GivenPairs | None":
+    """The sentences of files and their translations. Raises UsageError for a reference alone, and where nothing is checked."""
+    if source is None:
+        if reference is not None:
+            raise UsageError("--reference without --source", expected="--source FILE --reference FILE")
+        return None
+    if not check:
+        raise UsageError("--source with --no-check", expected="one of them: these sentences are what the check compares")
+    from vitrail.evaluation.report import read_sentences
+    from vitrail.export.translators.parity import GivenPairs
+
+    sources = read_sentences(source)
+    references = [""] * len(sources) if reference is None else read_sentences(reference, like=sources, beside=source)
+    return GivenPairs(list(zip(sources, references, strict=True)), source.name)
 
 
 def _refuse_other_kinds(model: Path, to: To) -> None:
@@ -106,14 +131,16 @@ def _refuse_other_kinds(model: Path, to: To) -> None:
     )
 
 
-def _huggingface(model: Path, output: Path, *, check: bool) -> None:
+def _huggingface(model: Path, output: Path, *, check: bool, given: "GivenPairs | None") -> None:
     from vitrail.export.translators.seq2seq_folder import export_seq2seq
     from vitrail.models.stored import task_of_folder
 
     if task_of_folder(model) != "translation":
+        if given is not None:
+            raise UsageError(f"{model}: is no translator; --source", expected="no --source: the logits of texts of its own are compared")
         _language_model(model, output, check=check)
         return
-    found = export_seq2seq(model, output, check=check)
+    found = export_seq2seq(model, output, check=check, given=given)
     if found is not None:
         console.show(found.to_text())
     console.show(f"{output}: written; how to run it: {output / 'README.md'}")
@@ -132,55 +159,57 @@ def _language_model(model: Path, output: Path, *, check: bool) -> None:
     console.say(f"{output}: written, and checked: no logit differs by more than {difference:.1e}")
 
 
-def _marian(model: Path, output: Path, *, check: bool) -> None:
+def _marian(model: Path, output: Path, *, check: bool, given: "GivenPairs | None") -> None:
     from vitrail.export.marian.npz import export_marian
 
-    found = export_marian(model, output, check=check)
+    found = export_marian(model, output, check=check, given=given)
     if found is not None:
         console.show(found.to_text())
     console.show(f"{output}: written; how to run it: marian-decoder -m model.npz -v vocab.yml vocab.yml, on pieces of source.spm")
 
 
-def _bergamot(model: Path, output: Path, *, rounds: bool, shortlist: bool | None, check: bool) -> None:
+def _bergamot(model: Path, output: Path, *, rounds: bool, shortlist: bool | None, check: bool, given: "GivenPairs | None") -> None:
     from vitrail.export.marian.browser import export_browser
 
-    found = export_browser(model, output, compute="int8" if rounds else "float32", shortlist=shortlist, check=check)
+    compute = "int8" if rounds else "float32"
+    found = export_browser(model, output, compute=compute, shortlist=shortlist, check=check, given=given)
     if found is not None:
         console.show(found.to_text())
-    console.show(f"{output}: written; how to run it: {output / 'README.md'}")
+    size = sum(path.stat().st_size for path in output.iterdir())
+    console.show(f"{output}: written, {size / 1e6:.1f} MB; how to run it: {output / 'README.md'}")
 
 
-def _ctranslate2(model: Path, output: Path, *, compute: Compute, check: bool) -> None:
+def _ctranslate2(model: Path, output: Path, *, compute: Compute, check: bool, given: "GivenPairs | None") -> None:
     from vitrail.export.translators.ctranslate2_folder import export_ctranslate2
 
-    found = export_ctranslate2(model, output, compute=compute, check=check)
+    found = export_ctranslate2(model, output, compute=compute, check=check, given=given)
     if found is not None:
         console.show(found.to_text())
     console.show(f"{output}: written; how to run it: {output / 'README.md'}")
 
 
-def _onnx(model: Path, output: Path, *, page: Path | None, check: bool) -> None:
+def _onnx(model: Path, output: Path, *, page: Path | None, check: bool, given: "GivenPairs | None") -> None:
     from vitrail.export.onnx.folder import export_onnx
 
-    found = export_onnx(model, output, page=page, check=check)
+    found = export_onnx(model, output, page=page, check=check, given=given)
     if found is not None:
         console.show(found.to_text())
     console.show(f"{output}: written; how to run it: {output / 'README.md'}")
 
 
-def _argos(model: Path, output: Path, *, compute: Compute, python: Path | None, check: bool) -> None:
+def _argos(model: Path, output: Path, *, compute: Compute, python: Path | None, check: bool, given: "GivenPairs | None") -> None:
     from vitrail.export.argos.package import export_argos, named
 
-    found = export_argos(model, output, compute=compute or "float32", python=python, check=check)
+    found = export_argos(model, output, compute=compute or "float32", python=python, check=check, given=given)
     if found is not None:
         console.show(found.to_text())
     console.show(f"{named(output)}: written; how to install it: argospm install {named(output).name}")
 
 
-def _encoder(model: Path, output: Path, *, check: bool) -> None:
+def _encoder(model: Path, output: Path, *, check: bool, given: "GivenPairs | None") -> None:
     from vitrail.export.encoder_states import export_encoder
 
-    found = export_encoder(model, output, check=check)
+    found = export_encoder(model, output, check=check, given=given)
     if found is not None:
         console.show(f"checked with sentence-transformers: no number of a vector differs by more than {found:.1e}")
     console.show(f"{output}: written; how to run it: {output / 'README.md'}")

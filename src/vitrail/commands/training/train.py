@@ -25,8 +25,8 @@ class Training:
         str,
         typer.Option(
             metavar="NAME",
-            help="Model: tiny, small, base, big; rnn, gru, lstm, lstm-attention, gru-attention; of plain text: lstm-lm, gru-lm, rnn-lm,"
-            " gpt-mini, bert-mini, autoencoder-mini, autoencoder-lstm; of labels: classifier-mini, classifier-lstm, fasttext.",
+            help="Model: tiny, small, base, big, student; rnn, gru, lstm, lstm-attention, gru-attention; of plain text: lstm-lm, gru-lm,"
+            " rnn-lm, gpt-mini, bert-mini, autoencoder-mini, autoencoder-lstm; of labels: classifier-mini, classifier-lstm, fasttext.",
             show_default=False,
         ),
     ] = ""

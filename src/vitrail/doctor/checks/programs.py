@@ -11,7 +11,7 @@ from vitrail.doctor.findings import Finding
 
 BERGAMOT = "@browsermt/bergamot-translator"
 BERGAMOT_FOLDER = "VITRAIL_BERGAMOT"
-"""Environment: the folder of that package, where it is in no node_modules of this folder or one above."""
+"""Environment: the folder of that package, or one with its node_modules, where these are not in this folder or one above."""
 
 
 class Exit(NamedTuple):
@@ -50,7 +50,8 @@ def find_bergamot() -> Path | None:
     if shutil.which("node") is None:
         return None
     given, here = os.environ.get(BERGAMOT_FOLDER), Path.cwd()
-    places = [Path(given)] if given else [folder / "node_modules" / BERGAMOT for folder in (here, *here.parents)]
+    above = [here, *here.parents] if not given else [Path(given)]
+    places = [*([Path(given)] if given else []), *(folder / "node_modules" / BERGAMOT for folder in above)]
     return next((place for place in places if (place / "worker" / "bergamot-translator-worker.wasm").is_file()), None)
 
 

@@ -20,7 +20,7 @@ from vitrail.errors import ModelError, UsageError
 from vitrail.export.argos.sentences import sentence_model
 from vitrail.export.translators.ctranslate2_folder import Compute, load_carried
 from vitrail.export.translators.ctranslate2_spec import make_spec, save_spec
-from vitrail.export.translators.parity import CheckTexts, Parity, check_texts, compare
+from vitrail.export.translators.parity import CheckTexts, GivenPairs, Parity, check_texts, compare
 from vitrail.files import write_file
 from vitrail.files.manifest import FileEntry, manifest_text
 from vitrail.languages import find_language
@@ -43,7 +43,13 @@ class Pair(NamedTuple):
 
 
 def export_argos(
-    model: Path, output: Path, *, compute: Compute = "float32", python: Path | None = None, check: bool = True
+    model: Path,
+    output: Path,
+    *,
+    compute: Compute = "float32",
+    python: Path | None = None,
+    check: bool = True,
+    given: GivenPairs | None = None,
 ) -> Parity | None:
     """Write the translator of a run's folder or a model folder as a package, and translate with Argos Translate.
 
@@ -59,18 +65,18 @@ def export_argos(
     if check:
         require_argos(interpreter)
     content = package(loaded, compute=compute)
-    found = _compared(model, content, pair_of(loaded), python=interpreter) if check else None
+    found = _compared(model, content, pair_of(loaded), python=interpreter, given=given) if check else None
     if found is not None:
         found.require(exact=compute == "float32")
     write_file(named(output), content, ours=is_package)
     return found
 
 
-def _compared(model: Path, content: bytes, pair: Pair, *, python: Path) -> Parity:
+def _compared(model: Path, content: bytes, pair: Pair, *, python: Path, given: GivenPairs | None) -> Parity:
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / f"checked{SUFFIX}"
         path.write_bytes(content)
-        program, texts = f"Argos Translate {argos_version(python)}", check_texts(model, count=SENTENCES)
+        program, texts = f"Argos Translate {argos_version(python)}", check_texts(model, count=SENTENCES, given=given)
         # Its length penalty is another one, so that beams may find something else.
         return compare(model, theirs(path, pair, python=python), program=program, texts=texts, beams=(1,))
 

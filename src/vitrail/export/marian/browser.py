@@ -11,14 +11,15 @@ from vitrail.data.vocabularies.subwords import SentencePieceSubwords, Vocabulari
 from vitrail.decode.search_config import SearchConfig, TranslateConfig
 from vitrail.decode.shortlists.table import Shortlist, has_shortlist, read_shortlist
 from vitrail.decode.translate import Translator
+from vitrail.doctor.checks.programs import BERGAMOT
 from vitrail.errors import ModelError, UsageError
 from vitrail.evaluation.scores import evaluate
 from vitrail.export.marian.binary import model_file, shortlist_file
-from vitrail.export.marian.engine import BrowserEngine, BrowserFiles, find_engine
+from vitrail.export.marian.engine import SCRIPT, BrowserEngine, BrowserFiles, find_engine, script
 from vitrail.export.marian.lexical import EightsShortlist, lists_by_token
 from vitrail.export.marian.rounding import input_multipliers, round_weights, rounded_inputs
 from vitrail.export.marian.student import BLOCK, Sizes, student_items
-from vitrail.export.translators.parity import CheckTexts, check_texts
+from vitrail.export.translators.parity import CheckTexts, GivenPairs, check_texts
 from vitrail.export.translators.staging import publish_checked
 from vitrail.files import write_file
 from vitrail.models.configs.transformer import TransformerConfig
@@ -29,7 +30,7 @@ _NO_TEXT = "\ufdef"
 """A code point that no text has, in the names of the tokens that fill up a vocabulary."""
 _MEASURED = 200
 """Sentences from which the multipliers of inputs are chosen."""
-_LEAST_EQUAL, _LEAST_ROUNDED = 0.99, 0.9
+_LEAST_EQUAL, _LEAST_ROUNDED = 0.99, 0.95
 _LENGTH = 2
 """Tokens of a translation for each token of its source, at most, in that engine."""
 
@@ -87,6 +88,7 @@ def export_browser(
     compute: BrowserNumbers = "int8",
     shortlist: bool | None = None,
     check: bool = True,
+    given: GivenPairs | None = None,
 ) -> BrowserParity | None:
     """Write the translator of a run's folder or a model folder for Firefox's engine, and translate with that engine.
 
@@ -96,9 +98,13 @@ def export_browser(
     """
     loaded = load_model(model)
     _require(loaded)
+    engine = find_engine(unigram=_is_unigram(loaded.vocabularies)) if check else None  # before the translations here, which take long
     wanted = has_shortlist(model) if shortlist is None else shortlist
     lists = read_shortlist(model, loaded.vocabularies) if wanted else None
-    student = _Student(loaded, check_texts(model), compute, lists)
+    texts = check_texts(model, given=given)
+    # The files are the same whatever the check translates.
+    measured = texts if given is None else check_texts(model, count=_MEASURED)
+    student = _Student(loaded, measured, compute, lists)
     files = student.files()
 
     def write(folder: Path) -> None:
@@ -107,9 +113,8 @@ def export_browser(
 
     def compared(folder: Path) -> BrowserParity | None:
         found = None
-        if check:
-            engine = find_engine(unigram=_is_unigram(loaded.vocabularies))
-            found = student.compare(engine, student.names.within(folder))
+        if engine is not None:
+            found = student.compare(engine, student.names.within(folder), texts)
             found.require()
         write_file(folder / "README.md", _readme(loaded, student.names, found, shortlisted=wanted).encode())
         return found
@@ -146,32 +151,32 @@ def _is_unigram(vocabularies: Vocabularies) -> bool:
 
 
 class _Student:
-    """A model on its way: its translations of the texts here, its files there."""
+    """A model on its way: its translations here, its files there. `measured`: texts from which the multipliers of inputs are chosen."""
 
-    def __init__(self, loaded: LoadedModel, texts: CheckTexts, compute: BrowserNumbers, shortlist: Shortlist | None) -> None:
+    def __init__(self, loaded: LoadedModel, measured: CheckTexts, compute: BrowserNumbers, shortlist: Shortlist | None) -> None:
         self.model, self.vocabularies, self.shortlist = loaded.model, loaded.vocabularies, shortlist
-        self.texts, self.rounds = texts, compute == "int8"
+        self.rounds = compute == "int8"
         self.writes_unknown = bool(loaded.facts.get("search", {}).get("allow_unknown"))
         self.names = BrowserFiles.named(loaded.facts, rounded=self.rounds, joint=loaded.vocabularies.shares_ids)
         lists = None if shortlist is None else EightsShortlist.of(shortlist)
         self.translator = Translator(loaded.model, vocabularies=loaded.vocabularies, config=TranslateConfig(), shortlist=lists)
-        self.ours = self._translate()
-        self.multipliers = self._measure() if self.rounds else None
+        self.multipliers = self._measure(measured) if self.rounds else None
 
-    def _translate(self) -> list[str]:
+    def translate(self, sources: Sequence[str]) -> list[str]:
+        """Our translations, greedily, no longer than that engine's may be."""
         search = SearchConfig(beams=1, length_penalty=0, repeat_ngram=0, max_ratio=_LENGTH, max_extra=2, allow_unknown=self.writes_unknown)
-        return [plain(one.text).strip() for one in self.translator.translate(self.texts.sources, search=search)]
+        return [plain(one.text).strip() for one in self.translator.translate(sources, search=search)]
 
-    def _measure(self) -> dict[str, float]:
-        targets = self.vocabularies.target.encode_batch(self.ours[:_MEASURED])
-        return input_multipliers(self.model, self.texts.tokens[:_MEASURED], targets)
+    def _measure(self, texts: CheckTexts) -> dict[str, float]:
+        targets = self.vocabularies.target.encode_batch(self.translate(texts.sources[:_MEASURED]))
+        return input_multipliers(self.model, texts.tokens[:_MEASURED], targets)
 
     def files(self) -> dict[str, bytes]:
         """The files of the folder by name."""
         sides = (self.vocabularies.source, self.vocabularies.target)
         sizes = Sizes.of(*(one.size for one in sides))
         items = student_items(self.model, sizes, writes_unknown=self.writes_unknown, multipliers=self.multipliers)
-        found = {self.names.model: model_file(items), self.names.config: self._settings().encode()}
+        found = {self.names.model: model_file(items), self.names.config: self._settings().encode(), SCRIPT: script()}
         for name, one, size in zip(self.names.vocabularies, sides, sizes, strict=False):
             assert isinstance(one, SentencePieceSubwords)
             more = [NewPiece(f"{_NO_TEXT}{number}", min(one.scores())) for number in range(size - one.size)]
@@ -204,21 +209,23 @@ class _Student:
         }
         return "".join(f"{name}: {json.dumps(value)}\n" for name, value in table.items())
 
-    def compare(self, engine: BrowserEngine, files: BrowserFiles) -> BrowserParity:
-        """Translate the texts with that engine. Raises ModelError for other translations than ours with the same numbers."""
-        found = [plain(one).strip() for one in engine.translate(files, self.texts.sources, rounded=self.rounds)]
-        expected, unrounded = self.ours, None
+    def compare(self, engine: BrowserEngine, files: BrowserFiles, texts: CheckTexts) -> BrowserParity:
+        """Translate texts with that engine and here. Afterwards the model has the rounded weights, in double precision."""
+        found = [plain(one).strip() for one in engine.translate(files, texts.sources, rounded=self.rounds)]
+        ours = expected = self.translate(texts.sources)
+        unrounded = None
         if self.multipliers is not None:
             round_weights(self.model)
+            self.model.double()  # between two sums of 32 bits, the last bits of both would decide
             with rounded_inputs(self.model, self.multipliers):
-                expected = self._translate()
-            unrounded = _equal(found, self.ours)
+                expected = self.translate(texts.sources)
+            unrounded = _equal(found, ours)
         bleu: list[float | None] = [None, None]
-        if self.texts.references:
-            scores = [evaluate(one, [self.texts.references], metrics=("bleu",), bootstrap=0)[0] for one in (self.ours, found)]
+        if texts.references:
+            scores = [evaluate(one, [texts.references], metrics=("bleu",), bootstrap=0)[0] for one in (ours, found)]
             bleu = [one.value for one in scores]
         equal, listed = _equal(found, expected), self.shortlist is not None
-        return BrowserParity(engine.name, len(found), self.texts.origin, equal, unrounded, bleu[0], bleu[1], shortlisted=listed)
+        return BrowserParity(engine.name, len(found), texts.origin, equal, unrounded, bleu[0], bleu[1], shortlisted=listed)
 
 
 def _equal(found: Sequence[str], expected: Sequence[str]) -> int:
@@ -237,9 +244,16 @@ def _readme(loaded: LoadedModel, names: BrowserFiles, found: BrowserParity | Non
 Written by `vitrail export --to bergamot`: a student in Marian's binary form, as Firefox and bergamot-translator read it.
 {found.to_text() if found else "Not checked."}
 
-{about}In node or a page, with the package `@browsermt/bergamot-translator`: give `loadTranslationModel` of its worker the bytes of
-`{names.model}` as model, of {vocabularies} as vocabs,{lists} and the settings of `{names.config}` as config. With the program of
-that project: `bergamot --model-config-paths {names.config}`.
+{about}In node, line by line, each of them a sentence:
+
+```sh
+npm install {BERGAMOT}
+node {SCRIPT} < source.txt
+```
+
+In a page, with the same package: give `loadTranslationModel` of its worker the bytes of `{names.model}` as model, of {vocabularies} as
+vocabs,{lists} and the settings of `{names.config}` as config. `{SCRIPT}` shows each call. With the program of that project:
+`bergamot --model-config-paths {names.config}`.
 
 In Python, where the vocabulary is a unigram model: `pip install fxtranslate`, then
 

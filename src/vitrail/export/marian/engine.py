@@ -1,6 +1,8 @@
 """The engine of browsers, where it is installed: bergamot-translator in node, or fxtranslate in Python."""
 
 import json
+import os
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -13,7 +15,9 @@ from vitrail.doctor.checks.programs import BERGAMOT, BERGAMOT_FOLDER, find_berga
 from vitrail.errors import ModelError, UsageError
 
 _SECONDS = 1800
-_SCRIPT = Path(__file__).with_name("bergamot.mjs")
+_SCRIPT = Path(__file__).with_name("translate.mjs")
+SCRIPT = _SCRIPT.name
+"""Written into each folder: it translates with the model that lies beside it."""
 
 
 class BrowserFiles(NamedTuple):
@@ -66,11 +70,24 @@ def find_engine(*, unigram: bool) -> BrowserEngine:
         return _Bergamot(package)
     if unigram and find_spec("fxtranslate") is not None:
         return _Fxtranslate()
-    others = (", nor fxtranslate", "; or pip install fxtranslate") if unigram else ("", "")
-    raise UsageError(
-        f"{BERGAMOT} is not installed{others[0]}",
-        remedy=f"npm install {BERGAMOT} in this folder (or {BERGAMOT_FOLDER}=its folder){others[1]}; or --no-check",
-    )
+    found, remedy = _missing()
+    other = "; or pip install fxtranslate, which reads this vocabulary, too" if unigram else ""
+    raise UsageError(found, expected="the program that checks it", remedy=f"{remedy}{other}; or --no-check")
+
+
+def _missing() -> tuple[str, str]:
+    """Why bergamot-translator cannot run, and what helps."""
+    given = os.environ.get(BERGAMOT_FOLDER)
+    if shutil.which("node") is None:
+        return f"node is not installed, in which {BERGAMOT} runs", "install Node.js"
+    if given:
+        return f"{BERGAMOT_FOLDER}={given}: not the folder of {BERGAMOT}", f"{BERGAMOT_FOLDER}=FOLDER/node_modules/{BERGAMOT}"
+    return f"{BERGAMOT} is not installed", f"npm install {BERGAMOT} in this folder (or {BERGAMOT_FOLDER}=its folder)"
+
+
+def script() -> bytes:
+    """The program that translates with a folder."""
+    return _SCRIPT.read_bytes()
 
 
 class _Bergamot:
@@ -84,23 +101,17 @@ class _Bergamot:
         return f"bergamot-translator {json.loads((self._package / 'package.json').read_bytes()).get('version', '')}"
 
     def translate(self, files: BrowserFiles, sources: Sequence[str], *, rounded: bool) -> list[str]:
-        shortlist = files.shortlist if Path(files.shortlist).exists() else None
-        settings = {"gemm-precision": "int8shiftAlphaAll" if rounded else "float32", "ssplit-mode": "sentence"}
-        request = {
-            "model": files.model,
-            "vocabularies": files.vocabularies,
-            "shortlist": shortlist,
-            "config": settings,
-            "texts": [*sources],
-        }
-        command = ["node", str(_SCRIPT), str(self._package.resolve())]
-        given = json.dumps(request | {"texts": [*sources]}).encode()
+        del rounded  # the folder's settings say it
+        command = ["node", str(Path(files.model).with_name(SCRIPT)), str(self._package.resolve())]
+        given = "".join(f"{one}\n" for one in sources).encode()
         done = subprocess.run(command, input=given, capture_output=True, timeout=_SECONDS, check=False)
         if done.returncode:
             said = done.stderr.decode("utf-8", "replace").strip().splitlines()
             told = next((line for line in said if "rror" in line), "nothing")
             raise ModelError(f"{self.name} cannot translate with this model: {told}", remedy="report this as a fault; or --no-check")
-        return json.loads(done.stdout)
+        found = done.stdout.decode("utf-8").split("\n")[:-1]
+        assert len(found) == len(sources)
+        return found
 
 
 class _Fxtranslate:

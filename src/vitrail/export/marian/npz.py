@@ -21,7 +21,7 @@ from vitrail.data.vocabularies.mapped import MappedPieces
 from vitrail.data.vocabularies.subwords import EOS, PAD, SOS, SPECIAL, UNK, SentencePieceSubwords, Subwords, Vocabularies
 from vitrail.errors import ModelError, UsageError
 from vitrail.export.marian.layout import ACTIVATIONS, NORM_STEPS, SETTINGS, SIZES, names_of, settings_of, to_marian
-from vitrail.export.translators.parity import CheckTexts, Parity, Theirs, check_texts, compare
+from vitrail.export.translators.parity import CheckTexts, GivenPairs, Parity, Theirs, check_texts, compare
 from vitrail.export.translators.seq2seq_tokens import NEVER, rows_in_order
 from vitrail.export.translators.staging import publish_checked
 from vitrail.files import write_file
@@ -38,7 +38,7 @@ _MOST_SETTINGS = 1 << 20
 _CHECKED_POSITIONS = 2048
 
 
-def export_marian(model: Path, output: Path, *, check: bool = True) -> Parity | None:
+def export_marian(model: Path, output: Path, *, check: bool = True, given: GivenPairs | None = None) -> Parity | None:
     """Write the translator of a run's folder or a model folder as `model.npz`, `vocab.yml` (or two) and its SentencePiece models.
 
     The check is by CTranslate2's converter for Marian, which reads the file, and by translations of what it makes.
@@ -60,7 +60,7 @@ def export_marian(model: Path, output: Path, *, check: bool = True) -> Parity | 
             raise UsageError("ctranslate2 is not installed", remedy="pip install ctranslate2, or --no-check")
         unknown = bool(loaded.facts.get("search", {}).get("allow_unknown"))
         there = theirs(folder, allow_unknown=unknown)
-        found = compare(model, there, program="ctranslate2's Marian converter", texts=check_texts(model))
+        found = compare(model, there, program="ctranslate2's Marian converter", texts=check_texts(model, given=given))
         found.require(exact=True)
         return found
 

@@ -23,7 +23,7 @@ from vitrail.export.onnx.parts import Graphs
 from vitrail.export.onnx.recurrent import recurrent_graphs
 from vitrail.export.onnx.running import DECODER, ENCODER, OnnxModel
 from vitrail.export.onnx.transformer import transformer_graphs
-from vitrail.export.translators.parity import CheckTexts, Parity, check_texts, compare, own_translations
+from vitrail.export.translators.parity import CheckTexts, GivenPairs, Parity, check_texts, compare, own_translations
 from vitrail.export.translators.staging import publish_checked
 from vitrail.files import write_file
 from vitrail.models.base import all_tensors
@@ -40,7 +40,9 @@ _LARGEST_BYTES = 2**31 - 2**20
 """A file of ONNX is one message of protobuf, which has less than 2 GiB."""
 
 
-def export_onnx(model: Path, output: Path, *, page: Path | None = None, check: bool = True) -> Parity | None:
+def export_onnx(
+    model: Path, output: Path, *, page: Path | None = None, check: bool = True, given: GivenPairs | None = None
+) -> Parity | None:
     """Write the translator of a run's folder or a model folder in ONNX, and translate with both.
 
     Args:   page: the folder of npm's onnxruntime-web; then a page that translates is written, too.
@@ -61,7 +63,7 @@ def export_onnx(model: Path, output: Path, *, page: Path | None = None, check: b
     def compared(folder: Path) -> Parity | None:
         if not check:
             return None
-        texts = check_texts(model, count=SENTENCES)
+        texts = check_texts(model, count=SENTENCES, given=given)
         _require_logits(loaded, OnnxModel(folder, given=graphs.given, carried=graphs.carried), texts)
         found = compare(model, theirs(folder), program=f"onnxruntime {version('onnxruntime')}", texts=texts)
         found.require(exact=True)

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 from vitrail.data.vocabularies.subwords import SentencePieceSubwords, Vocabularies
 from vitrail.errors import UsageError
 from vitrail.export.translators.ctranslate2_spec import OURS, AlignmentHeads, CTranslate2Model, make_spec, names_of, obstacle, save_spec
-from vitrail.export.translators.parity import CheckTexts, Parity, check_texts, compare, run_of
+from vitrail.export.translators.parity import CheckTexts, GivenPairs, Parity, check_texts, compare, run_of
 from vitrail.export.translators.staging import publish_checked
 from vitrail.files import write_file
 from vitrail.inspection.alignment.word_alignment import choose_heads, development_pairs
@@ -32,7 +32,9 @@ class ExportedAlignment(NamedTuple):
     """Share of the tokens on which both directions agree."""
 
 
-def export_ctranslate2(model: Path, output: Path, *, compute: Compute = "float32", check: bool = True) -> Parity | None:
+def export_ctranslate2(
+    model: Path, output: Path, *, compute: Compute = "float32", check: bool = True, given: GivenPairs | None = None
+) -> Parity | None:
     """Write the translator of a run's folder or a model folder for CTranslate2, and translate with both.
 
     Raises: UsageError for a model that cannot be carried, naming what; ModelError where that program translates otherwise: then nothing is
@@ -49,7 +51,7 @@ def export_ctranslate2(model: Path, output: Path, *, compute: Compute = "float32
     def compared(folder: Path) -> Parity | None:
         if not check:
             return None
-        found = compare(model, theirs(folder, loaded.vocabularies), program=program(), texts=check_texts(model))
+        found = compare(model, theirs(folder, loaded.vocabularies), program=program(), texts=check_texts(model, given=given))
         found.require(exact=compute == "float32")
         return found
 

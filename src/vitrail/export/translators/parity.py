@@ -15,7 +15,7 @@ from vitrail.data.vocabularies.subwords import EOS, SOS
 from vitrail.decode.forced import losses
 from vitrail.decode.search_config import SearchConfig, TranslateConfig
 from vitrail.decode.translate import Translator
-from vitrail.errors import ModelError
+from vitrail.errors import ModelError, UsageError
 from vitrail.evaluation.scores import evaluate
 from vitrail.inspection.alignment.word_alignment import development_pairs
 from vitrail.models.base import TranslationModel
@@ -45,6 +45,15 @@ class CheckTexts(NamedTuple):
     def longest(self) -> int:
         """Tokens of a translation at most, on both sides."""
         return 2 * max(map(len, self.tokens), default=0) + 10
+
+
+class GivenPairs(NamedTuple):
+    """Sentences that a user gives for the check of an export, in place of the run's development set, and their translations."""
+
+    pairs: Sequence[tuple[str, str]]
+    """The translations are empty where there are none."""
+    origin: str
+    """What is told of them, such as the name of their file."""
 
 
 Theirs = Callable[[CheckTexts, int], list[str]]
@@ -113,12 +122,19 @@ def own_translations(loaded: LoadedModel, tokens: Sequence[Sequence[int]]) -> tu
     return source, torch.cat([torch.full((len(source), 1), SOS), torch.where(source > EOS, own, source)[:, :-1]], dim=1)
 
 
-def check_texts(folder: Path, *, count: int = SENTENCES) -> CheckTexts:
-    """The first sentences of a run's development set; where there is none, texts of tokens that are drawn from the vocabulary."""
+def check_texts(folder: Path, *, count: int = SENTENCES, given: GivenPairs | None = None) -> CheckTexts:
+    """The first sentences that are given, or of a run's development set; else texts of tokens that are drawn from the vocabulary.
+
+    Raises: UsageError where none is given.
+    """
     translator = Translator.load(folder, engine="torch")
-    pairs = development_pairs(run_of(folder), count=4 * count)
-    origin = "the run's development set" if pairs else "drawn from the vocabulary"
-    pairs = pairs or [(text, "") for text in _drawn(translator, count=4 * count)]
+    if given is None:
+        pairs = development_pairs(run_of(folder), count=4 * count)
+        origin = "the run's development set" if pairs else "drawn from the vocabulary"
+    else:
+        pairs, origin = list(given.pairs), given.origin
+    if not pairs and given is None:
+        pairs = [(text, "") for text in _drawn(translator, count=4 * count)]
     found = CheckTexts([], [], [], origin)
     for source, reference in pairs:
         parts = translator.cut(source)
@@ -127,7 +143,9 @@ def check_texts(folder: Path, *, count: int = SENTENCES) -> CheckTexts:
             found.sources.append(parts[0][0])
             found.tokens.append(parts[0][1])
             found.references.append(reference)
-    return found if found.references and found.references[0] else found._replace(references=[])
+    if not found.sources:
+        raise UsageError(f"{origin}: no line of one sentence to check with", expected="one or more")
+    return found if any(found.references) else found._replace(references=[])
 
 
 def run_of(folder: Path) -> Path:

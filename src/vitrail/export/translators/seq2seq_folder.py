@@ -13,7 +13,7 @@ from vitrail.data.vocabularies.subwords import EOS, PAD, SOS, UNK
 from vitrail.errors import ModelError, UsageError
 from vitrail.export.huggingface import CONFIG, WEIGHTS, read_weights
 from vitrail.export.layouts import from_layout, to_layout
-from vitrail.export.translators.parity import CheckTexts, Parity, check_texts, compare, own_translations
+from vitrail.export.translators.parity import CheckTexts, GivenPairs, Parity, check_texts, compare, own_translations
 from vitrail.export.translators.seq2seq_layout import (
     BIAS,
     MAX_LENGTH,
@@ -52,7 +52,7 @@ _OURS_ALONE = {"dropout", "attention_dropout", "activation_dropout", "max_positi
 README = "README.md"
 
 
-def export_seq2seq(model: Path, output: Path, *, check: bool = True) -> Parity | None:
+def export_seq2seq(model: Path, output: Path, *, check: bool = True, given: GivenPairs | None = None) -> Parity | None:
     """Write the translator of a run's folder or a model folder for `transformers`, and translate with both.
 
     Raises: UsageError for a model that those layouts cannot hold, naming each setting, and where transformers is not installed for the
@@ -68,7 +68,7 @@ def export_seq2seq(model: Path, output: Path, *, check: bool = True) -> Parity |
     def compared(folder: Path) -> Parity | None:
         found = None
         if check:
-            texts = check_texts(model, count=SENTENCES)
+            texts = check_texts(model, count=SENTENCES, given=given)
             _require_logits(loaded, folder, texts)
             found = compare(model, theirs(folder), program=_program(), texts=texts)
             found.require(exact=True)
