@@ -4,7 +4,17 @@ import pytest
 
 from vitrail.data.cleaning.normalise import CURRENT
 from vitrail.data.vocabularies.subwords import UNK, CharacterVocabulary, SentencePieceSubwords, WordVocabulary, train_sentencepiece
-from vitrail.inspection.words import WordPosition, between_spaces, group, map_spans, spell, tokens_by_word, word_positions, words_and_marks
+from vitrail.inspection.words import (
+    WordPosition,
+    between_spaces,
+    group,
+    map_spans,
+    spell,
+    tokens_by_word,
+    word_positions,
+    words_and_marks,
+    words_of,
+)
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +101,18 @@ def test_what_was_read_is_found_in_what_was_written(whole: str, text: str) -> No
         assert 3 <= begin <= end <= 3 + len(whole)
         shown = f"ab {whole} cd"[begin:end]
         assert CURRENT._replace(kept="").source(shown) == text[first:last]
+
+
+@pytest.mark.parametrize(
+    ("text", "span", "word"),
+    [
+        ("dort \u200b là", (4, 7), 2),  # a space that stands for a space, a mark that nobody sees, and a space
+        ("dort \u200blà", (4, 6), 1),
+        ("dort \u2067là", (4, 8), 1),
+        ("می\u200cروم و", (2, 3), 0),  # the mark alone belongs to its word
+        ("dort là", (4, 5), 1),
+        ("dort là", (4, 7), 1),
+    ],
+)
+def test_a_token_belongs_to_the_word_of_its_first_sign_that_is_seen(text: str, span: tuple[int, int], word: int) -> None:
+    assert words_of([span], text=text, words=between_spaces(text)) == [word]

@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from vitrail.data.cleaning.normalise import plain
+from vitrail.data.cleaning.normalise import INVISIBLE, plain
 from vitrail.data.vocabularies.subwords import Subwords
 from vitrail.data.vocabularies.vocabulary import collapse, places_in
 
@@ -44,12 +44,14 @@ def between_spaces(text: str) -> list[Span]:
 def words_of(spans: Sequence[Span], *, text: str, words: Sequence[Span]) -> list[int | None]:
     """The number of the word that each token belongs to, None where there is none.
 
-    A token belongs to the word of its first character, leading white space left out; an empty token, to the word that it touches.
+    A token belongs to the word of its first character, leading white space and invisible marks left out; an empty token, to the word that
+    it touches.
     """
     found: list[int | None] = []
     number = 0
     for first, last in spans:
-        at = first + len(text[first:last]) - len(text[first:last].lstrip())
+        seen = (place for place in range(first, last) if not (text[place].isspace() or INVISIBLE.fullmatch(text[place])))
+        at = next(seen, last if any(map(str.isspace, text[first:last])) else first)
         while number < len(words) and words[number][1] < at:
             number += 1
         near = [place for place in (number, number + 1) if place < len(words)]

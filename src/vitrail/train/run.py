@@ -442,7 +442,7 @@ class _Run:
             judged = self.task.build()
             fill(judged, self._plain(weights))
             found = self.task.validate(judged)
-            seen = Validated(progress.step, judged, self.prepared.vocabularies, self.task.dev, self.probes)
+            seen = Validated(progress.step, judged, self.prepared.vocabularies, self.task.dev, self.probes, self.config.search)
             frame = None if self.watch is None or averaged else self.watch(seen)
         if frame is not None:
             self.records.frame({"step": progress.step, **frame})

@@ -49,7 +49,7 @@ def look_for(seen: Validated) -> Look:
         case AutoencoderModel() as model:
             return AutoencodingLook(model, words, dev, given)
         case TranslationModel():
-            return TranslationLook(words, dev, given)
+            return TranslationLook(words, dev, given, search=seen.search)
         case LanguageModel() as model:
             return LanguageLook(model, words.target, dev, given)
         case MaskedLanguageModel() as model:

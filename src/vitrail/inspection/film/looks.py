@@ -155,8 +155,16 @@ class TranslationLook(Look):
 
     task: ClassVar[TaskName] = "translation"
 
-    def __init__(self, vocabularies: Vocabularies, dev: DevSet, given: Probes = NO_PROBES, *, cut: int | None = None) -> None:
-        self._vocabularies = vocabularies
+    def __init__(
+        self,
+        vocabularies: Vocabularies,
+        dev: DevSet,
+        given: Probes = NO_PROBES,
+        *,
+        cut: int | None = None,
+        search: SearchConfig | None = None,
+    ) -> None:
+        self._vocabularies, self._search = vocabularies, search or SearchConfig()
         self.texts, self.batch = choose_probes(dev, vocabularies, given, cut=cut)
         self.probes = tuple(
             ProbeSentence(
@@ -178,7 +186,7 @@ class TranslationLook(Look):
     def say(self, model: torch.nn.Module, answers: Answers) -> Said:
         """See `Look.say`: translations, found greedily."""
         assert isinstance(model, TranslationModel)
-        config = TranslateConfig(search=SearchConfig(beams=1), exact=False)
+        config = TranslateConfig(search=self._search.greedy(), exact=False)
         translator = Translator(model, vocabularies=self._vocabularies, config=config, device=answers.nats.device)
         return Said(tuple(one.text for one in translator.translate(list(self.texts.source))))
 

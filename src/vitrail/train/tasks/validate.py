@@ -57,6 +57,8 @@ class Validated(NamedTuple):
     dev: DevSet
     """See `Task.dev`."""
     probes: Probes = NO_PROBES
+    search: SearchConfig = SearchConfig()
+    """Of the run: its limits of length hold."""
 
 
 Watch = Callable[[Validated], Mapping[str, Any]]
