@@ -18,7 +18,7 @@ from vitrail.decode.shortlists.table import Shortlist, read_shortlist
 from vitrail.decode.textual.ahead import ahead
 from vitrail.decode.textual.facts import longest_source, search_of, several_sentences, tags_of
 from vitrail.decode.textual.forcing import assign_forced_words
-from vitrail.decode.textual.jobs import CutPortion, CutText, FoundPortion, PartJob, TextCutter
+from vitrail.decode.textual.jobs import Begun, CutPortion, CutText, FoundPortion, PartJob, TextCutter
 from vitrail.decode.textual.joining import Translated, join, join_parts
 from vitrail.decode.textual.results import Searched, SearchedPart, Translation
 from vitrail.decode.textual.text_constraints import TextConstraints, joining, to_constraints
@@ -37,6 +37,8 @@ SEVERAL_SENTENCES_SHARE = 0.05
 """From this share of training lines with several sentences on, a model translates several sentences together. Corpora of sentences have
 0 to 0.02, of paragraphs 0.35 to 0.42 (Multi30k, Tatoeba, WMT news, the documentation of Python, Wikipedia)."""
 
+PORTION = 256
+"""Texts of a list that are searched together, while the next ones are cut and the last ones joined, where the engine works beside."""
 
 __getattr__ = renamed.names(__name__, {"Wishes": "vitrail.decode.textual.text_constraints:TextConstraints"})
 
@@ -190,19 +192,14 @@ class Translator:
         search = self.search if search is None else search
         wanted, stop = self._constraints(constraints), StopSignal()
 
-        def cut() -> Iterator[CutPortion]:
+        def begun() -> Iterator[Begun]:
             first = 0
             for portion in portions:
-                yield self._cut(portion, wanted, search, first=first)
+                yield self._begin_search(self._cut(portion, wanted, search, first=first), search, stop)
                 first += len(portion)
 
-        def find(portions: Iterator[CutPortion]) -> Iterator[FoundPortion]:
-            for portion in portions:
-                yield self._find(portion, wanted, search, stop)
-
-        found = ahead(find(ahead(cut())), on_close=stop.set) if self.engine.works_beside else find(cut())
-        for portion in found:
-            yield from self._join(portion, search)
+        for portion in ahead(begun(), on_close=stop.set) if self.engine.works_beside else begun():
+            yield from self._join(self._found(portion, wanted, search), search)
 
     def _windows(self, lines: Iterable[str]) -> Iterator[list[str]]:
         window: list[str] = []
@@ -220,20 +217,35 @@ class Translator:
     ) -> list[Translation]:
         search = self.search if search is None else search
         wanted = self._constraints(constraints)
-        return self._join(self._find(self._cut(texts, wanted, search, first=first), wanted, search), search)
+        if len(texts) <= PORTION or not self.engine.works_beside:
+            portion = self._cut(texts, wanted, search, first=first)
+            return self._join(self._found(Begun(portion, lambda: self._search(portion.jobs, search)), wanted, search), search)
+        stop = StopSignal()
+        try:
+            begun = [
+                self._begin_search(self._cut(texts[at : at + PORTION], wanted, search, first=first + at), search, stop)
+                for at in range(0, len(texts), PORTION)
+            ]
+            return [one for portion in begun for one in self._join(self._found(portion, wanted, search), search)]
+        finally:
+            stop.set()
 
     def _cut(self, texts: Sequence[str], wanted: Constraints, search: SearchConfig, *, first: int) -> CutPortion:
         jobs: list[PartJob] = []
         return CutPortion([self._cutter.cut(text, wanted, search, jobs, place=first + number) for number, text in enumerate(texts)], jobs)
 
-    def _find(self, portion: CutPortion, wanted: Constraints, search: SearchConfig, stop: StopSignal | None = None) -> FoundPortion:
-        texts, jobs = portion
-        results = self._search(jobs, search, stop=stop)
+    def _begin_search(self, portion: CutPortion, search: SearchConfig, stop: StopSignal) -> Begun:
+        sources, queries = [job.tokens for job in portion.jobs], [job.query for job in portion.jobs]
+        return Begun(portion, self.engine.begin(sources, queries, config=search, stop=stop))
+
+    def _found(self, begun: Begun, wanted: Constraints, search: SearchConfig) -> FoundPortion:
+        (texts, jobs), finish = begun
+        results = finish()
         for text in texts if wanted.forced else ():
             numbers = [number for number in text.jobs if number is not None]
             if len(numbers) > 1:
                 self._force(wanted, numbers, jobs, results, search)
-        return FoundPortion(portion, results)
+        return FoundPortion(begun.portion, results)
 
     def _join(self, found: FoundPortion, search: SearchConfig) -> list[Translation]:
         (texts, jobs), results = found
@@ -243,12 +255,10 @@ class Translator:
     def _constraints(self, constraints: TextConstraints | None) -> Constraints:
         return UNCONSTRAINED if constraints is None else to_constraints(constraints, self.vocabularies.target, joins=self._joins)
 
-    def _search(
-        self, jobs: Sequence[PartJob], search: SearchConfig, observe: Observe | None = None, stop: StopSignal | None = None
-    ) -> list[list[Hypothesis]]:
+    def _search(self, jobs: Sequence[PartJob], search: SearchConfig, observe: Observe | None = None) -> list[list[Hypothesis]]:
         """The n-best list of each job; `observe` gets every step; sentences are numbered as jobs."""
         sources, queries = [job.tokens for job in jobs], [job.query for job in jobs]
-        return self.engine.search(sources, queries, config=search, observe=observe, stop=stop)
+        return self.engine.search(sources, queries, config=search, observe=observe)
 
     def _force(
         self, wanted: Constraints, numbers: Sequence[int], jobs: list[PartJob], results: list[list[Hypothesis]], search: SearchConfig

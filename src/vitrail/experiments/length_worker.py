@@ -18,6 +18,7 @@ from vitrail.data.vocabularies.subwords import EOS, SOS
 from vitrail.models.architectures import read_translator
 from vitrail.models.base import TranslationModel
 from vitrail.runtime.device import Precision, choose_dtype, keep_freed_memory, seed_all, set_threads
+from vitrail.runtime.peak_memory import peak_memory
 from vitrail.train.loop import update
 
 TRAIN_WARMUP, DECODE_WARMUP = 2, 1
@@ -82,11 +83,11 @@ def measure_length(task: LengthTask) -> LengthResult:
     shortest = _random_batch(1, length=2, vocabulary=task.vocabulary)
     decode(shortest)
     train(shortest)
-    before = _peak_bytes()
+    before = peak_memory()
     decode_seconds = _median_seconds(decode, task, sentences=task.decoded, warmup=DECODE_WARMUP)
-    decode_bytes = _peak_bytes() - before
+    decode_bytes = peak_memory() - before
     train_seconds = _median_seconds(train, task, sentences=task.sentences, warmup=TRAIN_WARMUP)
-    return LengthResult(parameters, train_seconds, _peak_bytes() - before, decode_seconds, decode_bytes)
+    return LengthResult(parameters, train_seconds, peak_memory() - before, decode_seconds, decode_bytes)
 
 
 def _median_seconds(action: Callable[[Batch], float], task: LengthTask, *, sentences: int, warmup: int) -> float:
@@ -108,16 +109,6 @@ def _decode_greedily(model: TranslationModel, batch: Batch, *, length: int) -> N
     for _ in range(length):
         logits, state = model.step(last, state)
         last = logits.argmax(dim=1)
-
-
-def _peak_bytes() -> int:
-    """The peak resident memory of this process so far; 0 where it is unknown."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 if __name__ == "__main__":

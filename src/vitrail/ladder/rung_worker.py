@@ -13,6 +13,7 @@ from typing import Any
 
 from vitrail.errors import VitrailError
 from vitrail.files import make_folder, write_file
+from vitrail.runtime.peak_memory import peak_memory
 from vitrail.runtime.streams import guard_streams
 from vitrail.train.log.display import TrainingDisplay
 from vitrail.train.run import train
@@ -48,24 +49,6 @@ def read_process(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}  # pyright: ignore[reportUnknownVariableType]
-
-
-def peak_memory() -> int:
-    """The largest resident memory of this process so far, in bytes.
-
-    From /proc on Linux: getrusage also counts the memory of the parent when it started this process.
-    """
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) << 10
-    import resource  # not on Windows
-
-    unit = 1 if sys.platform == "darwin" else 1 << 10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _read_line() -> bytes:

@@ -12,6 +12,7 @@ from vitrail.data.vocabularies.subwords import EOS, SOS
 from vitrail.decode.engines.native_groups import search_all
 from vitrail.decode.engines.native_models import NATIVE_MODELS, NativeModel
 from vitrail.decode.engines.native_requests import Job
+from vitrail.decode.engines.pool import Pool
 from vitrail.decode.engines.torch import TorchEngine
 from vitrail.decode.ensemble import Ensemble
 from vitrail.decode.search.constraints import Constraints, never_joins
@@ -218,7 +219,7 @@ class Request:
 
     def by_native(self, precision: Precision = "fp32", *, threads: int = 1) -> list[list[Hypothesis]]:
         models = [native(model, precision) for model in self.models]
-        found = search_all(models, jobs_for(self.sources, self.queries), self.config, threads=threads)
+        found = search_all(models, jobs_for(self.sources, self.queries), self.config, pool=Pool(threads))
         return [found[number] for number in range(len(self.sources))]
 
     def by_torch(self) -> list[list[Hypothesis]]:

@@ -22,6 +22,7 @@ from random_searches import (
 
 from vitrail.decode.engines.native_given import GivenReader, Pair, read_given
 from vitrail.decode.engines.native_models import NativeModel
+from vitrail.decode.engines.pool import Pool
 from vitrail.decode.engines.torch import TorchEngine
 from vitrail.errors import UsageError
 from vitrail.models.configs.recurrent import RecurrentConfig
@@ -56,7 +57,7 @@ def compare_with_torch(seed: int, draw_config: DrawConfig) -> None:
     sources, targets = random_pairs(draw, model, 9)
     packed = native(model)
     assert packed.heads == known
-    found = read_given(packed, sources, targets, heads=heads, threads=1)
+    found = read_given(packed, sources, targets, heads=heads, pool=Pool(1))
 
     def by_torch(models: Sequence[AnyModel]) -> Sequence[np.ndarray]:
         return TorchEngine(models[0]).cross_attention(sources, targets, heads=heads)
@@ -104,16 +105,16 @@ def test_weights_depend_on_nothing_but_their_pair(small: dict[str, AnyModel], na
     """To the last bit: alone, in any order, with any number of threads, beside other heads or not."""
     model = native(small[name], precision)
     sources, targets = random_pairs(np.random.default_rng(2), small[name], 40)
-    together = read_given(model, sources, targets, heads=model.heads, threads=1)
+    together = read_given(model, sources, targets, heads=model.heads, pool=Pool(1))
 
     def same(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> None:
         assert all(np.array_equal(one, other) for one, other in zip(ours, theirs, strict=True))
 
-    same(read_given(model, sources, targets, heads=model.heads, threads=3), together)
-    same(read_given(model, sources[::-1], targets[::-1], heads=model.heads, threads=1)[::-1], together)
-    same(read_given(model, sources, targets, heads=model.heads[-1:], threads=1), [one[-1:] for one in together])
+    same(read_given(model, sources, targets, heads=model.heads, pool=Pool(3)), together)
+    same(read_given(model, sources[::-1], targets[::-1], heads=model.heads, pool=Pool(1))[::-1], together)
+    same(read_given(model, sources, targets, heads=model.heads[-1:], pool=Pool(1)), [one[-1:] for one in together])
     for at in range(0, 40, 13):
-        same(read_given(model, [sources[at]], [targets[at]], heads=model.heads, threads=1), together[at : at + 1])
+        same(read_given(model, [sources[at]], [targets[at]], heads=model.heads, pool=Pool(1)), together[at : at + 1])
     for weights in together:
         np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-5)
 
@@ -123,8 +124,8 @@ def test_the_end_of_a_long_text_is_read_as_alone(small: dict[str, AnyModel], nam
     """More tokens than are read together, of a source of many pages; a prefix has the same rows."""
     draw, model = np.random.default_rng(5), native(small[name])
     (source,), (target,) = random_sources(draw, 1, 90, 300), [tuple(draw.integers(4, 90, 300).tolist())]
-    (whole,) = read_given(model, [source], [target], heads=model.heads, threads=1)
-    (begun,) = read_given(model, [source], [target[:70]], heads=model.heads, threads=1)
+    (whole,) = read_given(model, [source], [target], heads=model.heads, pool=Pool(1))
+    (begun,) = read_given(model, [source], [target[:70]], heads=model.heads, pool=Pool(1))
     assert np.array_equal(whole[:, :71], begun)
 
 
@@ -156,10 +157,10 @@ def test_what_cannot_be_read_is_refused(small: dict[str, AnyModel]) -> None:
     model: NativeModel = native(small["transformer"])
     for source, target in (((90,), (5,)), ((5,), (90,)), ((5,), (-1,))):
         with pytest.raises(UsageError, match="0 to 89"):
-            read_given(model, [source], [target], heads=[(0, 0)], threads=1)
+            read_given(model, [source], [target], heads=[(0, 0)], pool=Pool(1))
     config = TransformerConfig(encoder_layers=1, decoder_layers=1, width=16, positions="learned", max_positions=9)
     learned = native(random_model(config, seed=3, vocabularies=(20, 20)))
-    assert read_given(learned, [(5,)], [(5,) * 8], heads=[(0, 0)], threads=1)[0].shape == (1, 9, 2)
+    assert read_given(learned, [(5,)], [(5,) * 8], heads=[(0, 0)], pool=Pool(1))[0].shape == (1, 9, 2)
     with pytest.raises(UsageError, match="position 10 with 9 learned positions"):
-        read_given(learned, [(5,)], [(5,) * 9], heads=[(0, 0)], threads=1)
-    assert read_given(model, [], [], heads=[(0, 0)], threads=1) == []
+        read_given(learned, [(5,)], [(5,) * 9], heads=[(0, 0)], pool=Pool(1))
+    assert read_given(model, [], [], heads=[(0, 0)], pool=Pool(1)) == []

@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Thread, active_count
 from typing import Any
@@ -20,8 +21,9 @@ from vitrail.decode.engines.torch import TorchEngine
 from vitrail.decode.search.beams import Observation
 from vitrail.decode.search.query import Query
 from vitrail.decode.search_config import SamplingConfig, SearchConfig, TranslateConfig
+from vitrail.decode.textual.jobs import CutText, TextCutter
 from vitrail.decode.textual.text_constraints import TextConstraints
-from vitrail.decode.translate import Translator
+from vitrail.decode.translate import PORTION, Translator
 from vitrail.errors import Interrupted, ModelError, UsageError
 from vitrail.models.architectures import ModelConfig
 from vitrail.models.base import unique_tensors
@@ -160,9 +162,46 @@ def test_a_stream_that_is_closed_ends_its_search(transformer: Path) -> None:
     assert next(stream)
     stream.close()
     until = time.monotonic() + 10
-    while active_count() > before and time.monotonic() < until:
+    threads = 2  # sleep until there is work
+    while active_count() > before + threads and time.monotonic() < until:
         time.sleep(0.01)
-    assert active_count() == before
+    assert active_count() <= before + threads
+    assert translator.translate(TEXTS, search=SearchConfig(max_extra=1))  # they have nothing else to do
+    assert time.monotonic() < until
+
+
+def test_long_lists_and_streams_are_translated_as_each_text_by_itself(transformer: Path) -> None:
+    """In portions that are searched while others are cut and joined; and by several threads, with texts longer than all before."""
+    pytest.importorskip("numba")
+    search = SearchConfig(beams=2, max_ratio=1, max_extra=2)
+    texts = [" ".join(TEXTS[at % len(TEXTS)] for at in range(number % 7 + 1)) for number in range(2 * PORTION + 9)]
+    texts[PORTION + 3] = "a b " * 400
+    loaded = [Translator.load(transformer, engine="native", threads=threads, search=search) for threads in (1, 3, 3)]
+    alone = [loaded[0].translate(text) for text in texts]
+    assert loaded[1].translate(texts) == alone
+    assert list(loaded[1].translate_portions(texts[at : at + 50] for at in range(0, len(texts), 50))) == alone
+    assert loaded[1].translate(tuple(texts)) == alone
+    with ThreadPoolExecutor(4) as pool:
+        assert [one for many in pool.map(loaded[2].translate, [texts[at::4] for at in range(4)]) for one in many] == [
+            one for at in range(4) for one in alone[at::4]
+        ]
+
+
+def test_a_list_whose_cutting_fails_ends_its_searches(transformer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("numba")
+    translator, cut = Translator.load(transformer, engine="native", threads=2), TextCutter.cut
+
+    def fails(cutter: TextCutter, *arguments: Any, place: int) -> CutText:
+        if place > PORTION:
+            raise KeyboardInterrupt
+        return cut(cutter, *arguments, place=place)
+
+    began = time.monotonic()
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(TextCutter, "cut", fails)
+        translator.translate(TEXTS * 200, search=ENDLESS)
+    assert translator.translate(TEXTS, search=SearchConfig(max_extra=1))  # its threads have nothing else to do
+    assert time.monotonic() - began < 60
 
 
 @pytest.mark.parametrize("n_best", [1, 3])

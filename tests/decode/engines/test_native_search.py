@@ -34,6 +34,7 @@ from vitrail.decode.engines import native_groups
 from vitrail.decode.engines.native_groups import GroupSearch, make_groups, search_all
 from vitrail.decode.engines.native_models import NativeModel
 from vitrail.decode.engines.native_requests import ConstraintTable, Job
+from vitrail.decode.engines.pool import Pool
 from vitrail.decode.engines.torch import TorchEngine
 from vitrail.decode.search.constraints import Constraints
 from vitrail.decode.search.query import Hypothesis, Query
@@ -46,7 +47,7 @@ from vitrail.native.matrices.packing import Precision
 
 
 def searched(model: NativeModel, sources: Sources, config: SearchConfig, *, threads: int = 1, **how: Any) -> list[list[Hypothesis]]:
-    found = search_all([model], jobs_for(sources, queries_for(sources, config, **how)), config, threads=threads)
+    found = search_all([model], jobs_for(sources, queries_for(sources, config, **how)), config, pool=Pool(threads))
     return [found[number] for number in range(len(sources))]
 
 
@@ -122,7 +123,7 @@ def one_by_one(seed: int) -> list[tuple[list[Hypothesis], list[Hypothesis]]]:
         for source in random_sources(draw, 4, 60, longest=40):
             (job,) = jobs_for([source], queries_for([source], config, spelled=bool(draw.random() < 0.3)))
             ((own,),) = GroupSearch(some, config, ConstraintTable([], 60), allocate).run([[job]])
-            found.append((search_all(some, [job], config, threads=1)[0], own))
+            found.append((search_all(some, [job], config, pool=Pool(1))[0], own))
     return found
 
 
@@ -167,7 +168,7 @@ def test_a_model_and_a_vocabulary_end_with_their_last_user() -> None:
             return str(tokens)
 
         for _ in range(3):
-            search_all([model], [Job(0, (5, 6, EOS), Query(longest=5, spell=spell))], config, threads=1)
+            search_all([model], [Job(0, (5, 6, EOS), Query(longest=5, spell=spell))], config, pool=Pool(1))
         return [weakref.ref(model.packed.weights.embeddings), weakref.ref(spell)]
 
     ended = search()
@@ -253,13 +254,13 @@ def test_ids_beyond_the_vocabulary_are_refused(plain: Transformer) -> None:
     asked = [{"constraints": Constraints(**one)} for one in ({"prefix": (90,)}, {"forbidden": ((5, -1),)}, {"forced": (((5,), (4, 90)),)})]
     for jobs in (job((90,)), job((4, -1)), job((4,), prompt=(2, 90)), *(job((4,), **one) for one in asked)):
         with pytest.raises(UsageError, match="0 to 89"):
-            search_all([model], jobs, SearchConfig(), threads=1)
+            search_all([model], jobs, SearchConfig(), pool=Pool(1))
 
 
 def test_forced_words_are_not_drawn(plain: Transformer) -> None:
     jobs = job((4,), constraints=Constraints(forced=(((5,),),)))
     with pytest.raises(UsageError, match="forced words together with sampling"):
-        search_all([native(plain)], jobs, SearchConfig(sampling=SamplingConfig()), threads=1)
+        search_all([native(plain)], jobs, SearchConfig(sampling=SamplingConfig()), pool=Pool(1))
 
 
 def test_learned_positions_end_where_they_end() -> None:
@@ -271,7 +272,7 @@ def test_learned_positions_end_where_they_end() -> None:
     with pytest.raises(UsageError, match="learned positions"):
         searched(model, [(5, 6)], SearchConfig(beams=1, max_extra=30, min_length=29))
     with pytest.raises(UsageError, match="learned positions"):
-        search_all([model], job((5,), prompt=(5,) * 8, shortest=4), SearchConfig(), threads=1)
+        search_all([model], job((5,), prompt=(5,) * 8, shortest=4), SearchConfig(), pool=Pool(1))
 
 
 DRAWN = (
@@ -334,9 +335,9 @@ def test_a_sample_depends_on_nothing_but_its_sentence_and_seed(plain: Transforme
     sources = random_sources(np.random.default_rng(7), 40, 90, longest=12)
     jobs = [one._replace(query=Query(longest=12, seed=one.number)) for one in jobs_for(sources, queries_for(sources, config))]
     model = [native(plain, "int8")]
-    together = search_all(model, jobs, config, threads=1)
-    assert search_all(model, jobs[::-1], config, threads=3) == together
-    assert {one.number: search_all(model, [one], config, threads=1)[one.number] for one in jobs} == together
+    together = search_all(model, jobs, config, pool=Pool(1))
+    assert search_all(model, jobs[::-1], config, pool=Pool(3)) == together
+    assert {one.number: search_all(model, [one], config, pool=Pool(1))[one.number] for one in jobs} == together
 
 
 def test_ensembles_and_constraints_depend_on_nothing_but_the_sentence() -> None:
@@ -355,3 +356,26 @@ def test_sinusoids_go_on_as_far_as_needed(plain: Transformer) -> None:
         searched(model, sources, config)[0][0].tokens
         == TorchEngine(plain).search(sources, queries_for(sources, config), config=config)[0][0].tokens
     )
+
+
+@pytest.mark.parametrize("positions", ["sinusoidal", "rotary"])
+def test_a_search_goes_on_with_its_positions_while_another_one_has_longer_texts(positions: str) -> None:
+    """The table that it reads stays where it is, when the model has a larger one."""
+    stored = random_model(PLAIN.model_copy(update={"positions": positions}), seed=1, vocabularies=(90, 90))
+    config = SearchConfig(beams=2, max_extra=40, early_stop=False, min_length=40)
+    (job,) = jobs_for([tuple(np.random.default_rng(1).integers(4, 90, 20).tolist())], [Query(**config.lengths(20)._asdict())])
+
+    def found(*, grows: bool) -> list[list[Hypothesis]]:
+        model, others = native(stored), list[np.ndarray]()
+        size, steps = model.packed.weights.positions.size, GroupSearch([model], config, ConstraintTable([], 90)).steps([job])
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return end.value
+            if grows and not others:
+                model.extend_positions(model.known_positions(1) + 1)
+                model.words()
+                others += [np.full(size, 9, np.float32) for _ in range(200)]  # takes the memory that is free now
+
+    assert found(grows=True) == found(grows=False)

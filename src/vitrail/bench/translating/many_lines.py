@@ -1,7 +1,6 @@
 """`vitrail translate` on very many lines: its rate beside that of its engine alone, and its memory. `vitrail bench lines`."""
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -23,6 +22,13 @@ from vitrail.runtime.machine import Machine, describe_machine
 LEAST_SHARE, MOST_BYTES = 0.9, 500 << 20
 """Goals: lines a second as a share of the engine's own; memory of the whole process."""
 _PORTION = 1024
+_COUNTED = """
+import json, resource, subprocess, sys
+code = subprocess.call([sys.executable, "-m", "vitrail", *sys.argv[1:]], stdout=subprocess.DEVNULL)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps([code, used.ru_utime + used.ru_stime, used.ru_maxrss]))
+"""
+"""Runs vitrail in a small process's child: a process counts the memory that its parent had when it was started as its own."""
 
 
 class Finished(NamedTuple):
@@ -143,12 +149,9 @@ def _query(search: SearchConfig, tokens: int) -> Query:
 def _run_command(arguments: Sequence[str]) -> Finished:
     """Run vitrail in a process of its own, and throw its output away."""
     began = time.perf_counter()
-    with subprocess.Popen([sys.executable, "-m", "vitrail", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
-        assert process.stderr is not None
-        said = process.stderr.read().decode(errors="replace")
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise VitrailError(f"vitrail translate ended with {process.returncode}: {said.strip().rpartition(chr(10))[2]}")
-    peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return Finished(time.perf_counter() - began, used.ru_utime + used.ru_stime, peak)
+    done = subprocess.run([sys.executable, "-c", _COUNTED, *arguments], capture_output=True, text=True, errors="replace", check=True)
+    seconds = time.perf_counter() - began
+    code, cpu_seconds, peak = json.loads(done.stdout)
+    if code:
+        raise VitrailError(f"vitrail translate ended with {code}: {done.stderr.strip().rpartition(chr(10))[2]}")
+    return Finished(seconds, cpu_seconds, peak * (1 if sys.platform == "darwin" else 1024))

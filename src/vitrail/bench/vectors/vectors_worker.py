@@ -5,7 +5,6 @@ Words of the text stand between spaces: all programs read the same ones.
 """
 
 import json
-import resource
 import sys
 import tempfile
 import time
@@ -20,6 +19,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from vitrail.files import publish_folder
+from vitrail.runtime.peak_memory import peak_memory
 from vitrail.vectors.evaluating.questions import read_similarity
 from vitrail.vectors.evaluating.similarity import evaluate_similarity
 from vitrail.vectors.training.config import NgramsConfig, TokensConfig, VectorsConfig
@@ -81,8 +81,7 @@ def measure_vectors(task: VectorsTask) -> VectorsResult:
     done = {"vitrail": _ours, "gensim": _gensim, "fasttext": _fasttext}[task.maker](task)
     vectors = done.vectors() if task.similarity else None
     scores = {} if vectors is None else {Path(path).stem: _score(vectors, Path(path)) for path in task.similarity}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return VectorsResult(done.words, done.cpu, done.wall, peak, scores)
+    return VectorsResult(done.words, done.cpu, done.wall, peak_memory(), scores)
 
 
 def _score(vectors: WordVectors, path: Path) -> float:

@@ -1,6 +1,5 @@
 """Vectors and scores of texts computed by compiled code on the processor."""
 
-import os
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
@@ -12,12 +11,11 @@ from vitrail.data.vocabularies.subwords import EOS, SOS
 from vitrail.decode.encoding.engine import Array, EncoderEngine, How, Purpose, Rows
 from vitrail.decode.encoding.native_readers import Found, RecurrentReader, TransformerReader
 from vitrail.decode.engines.native_engine import unavailable
-from vitrail.decode.engines.native_groups import in_threads
 from vitrail.decode.engines.native_models import computed_by_torch, require_within
+from vitrail.decode.engines.pool import Pool
 from vitrail.models.configs.classifier import HeadConfig
 from vitrail.models.stored import StoredModel, TensorKind
 from vitrail.native.compiled import compiling
-from vitrail.runtime.cores import usual_threads
 
 GROUP_SENTENCES, GROUP_TOKENS = 64, 1024
 """Texts and tokens of a group: enough for a matrix to be read once for many rows, and few enough for the cache."""
@@ -41,7 +39,7 @@ class NativeEncoder(EncoderEngine):
     name = "native"
 
     def __init__(self, stored: StoredModel, how: How) -> None:
-        self._stored, self._how, self._process = stored, how, os.getpid()
+        self._stored, self._how, self._pool = stored, how, Pool(how.threads)
         self.config = config = stored.config
         table = config.model_dump()
         self.marks_start = config.kind in ("masked-language", "transformer-classifier")
@@ -136,8 +134,7 @@ class NativeEncoder(EncoderEngine):
             return self.reader.read([marked[place] for place in group], scored=scored)
 
         groups = make_groups([len(row) for row in marked])
-        threads = 1 if os.getpid() != self._process else self._how.threads or usual_threads()
-        found = in_threads(read, groups, threads=threads)
+        found = self._pool.map(read, groups)
         order = np.argsort(np.concatenate(groups))
         return Found(*(np.concatenate(part)[order] for part in zip(*found, strict=True)))
 

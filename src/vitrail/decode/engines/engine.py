@@ -91,6 +91,16 @@ class Engine(ABC):
             stop: where it is set, an engine that works beside raises Interrupted.
         """
 
+    def begin(
+        self, sources: Sequence[TokenIds], queries: Sequence[Query], *, config: SearchConfig, stop: StopSignal
+    ) -> Callable[[], list[list[Hypothesis]]]:
+        """Begin what `search` does; what is returned waits for it, and raises what it raises.
+
+        An engine that works beside computes meanwhile, one search after the other in the order in which they were begun; any other one when
+        it is waited for.
+        """
+        return lambda: self.search(sources, queries, config=config, stop=stop)
+
     @abstractmethod
     def steps(self, query: Query, *, config: SearchConfig) -> Generator[int | None, None, list[Hypothesis]]:
         """The search of one continuation, step by step; it returns what `search` finds.

@@ -1,6 +1,5 @@
 """Searches computed by compiled code (`vitrail.native`) on the processor; torch does what it cannot do."""
 
-import os
 from collections.abc import Callable, Generator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -17,9 +16,10 @@ from vitrail.decode.engines.engine import (
     without_attention,
 )
 from vitrail.decode.engines.native_given import read_given
-from vitrail.decode.engines.native_groups import search_all, search_steps
+from vitrail.decode.engines.native_groups import begin_search, search_all, search_steps
 from vitrail.decode.engines.native_models import NATIVE_MODELS, native_obstacle
 from vitrail.decode.engines.native_requests import Job
+from vitrail.decode.engines.pool import Pool
 from vitrail.decode.members import require_one_vocabulary
 from vitrail.decode.search.constraints import TokenIds
 from vitrail.decode.search.query import Hypothesis, Query
@@ -28,7 +28,6 @@ from vitrail.errors import UsageError
 from vitrail.models.architectures import require_fitting
 from vitrail.models.stored import StoredModel, TensorKind
 from vitrail.native.compiled import compiling, has_numba
-from vitrail.runtime.cores import usual_threads
 from vitrail.runtime.machine import Device, has_gpu
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ class NativeEngine(Engine):
 
     def __init__(self, stored: Sequence[StoredModel], *, threads: int | None, config: BatchConfig, alone: bool) -> None:
         self._stored, self._config, self._alone = stored, config, alone
-        self._asked, self._threads, self._process = threads, threads or usual_threads(), os.getpid()
+        self._asked, self._pool = threads, Pool(threads)
         self._models = [
             NATIVE_MODELS[one.config.kind].of(one.config.model_dump(), one.tensors, precision=config.precision) for one in stored
         ]
@@ -122,9 +121,25 @@ class NativeEngine(Engine):
         """See `Engine.search`. Raises UsageError for what it does not serve, where it is alone, and beyond learned positions."""
         if observe is not None:
             return self.on_torch(lacking="observation of its steps").search(sources, queries, config=config, observe=observe)
-        jobs = [Job(number, (*source, *self._end), query) for number, (source, query) in enumerate(zip(sources, queries, strict=True))]
-        found = search_all(self._models, jobs, config, threads=self._threads_now(), stop=stop)
-        return [found[number] for number in range(len(jobs))]
+        jobs = self._jobs(sources, queries)
+        found = search_all(self._models, jobs, config, pool=self._pool, stop=stop)
+        return [found[job.number] for job in jobs]
+
+    def begin(
+        self, sources: Sequence[TokenIds], queries: Sequence[Query], *, config: SearchConfig, stop: StopSignal
+    ) -> Callable[[], list[list[Hypothesis]]]:
+        """See `Engine.begin`."""
+        jobs = self._jobs(sources, queries)
+        finish = begin_search(self._models, jobs, config, pool=self._pool, stop=stop)
+
+        def results() -> list[list[Hypothesis]]:
+            found = finish()
+            return [found[job.number] for job in jobs]
+
+        return results
+
+    def _jobs(self, sources: Sequence[TokenIds], queries: Sequence[Query]) -> list[Job]:
+        return [Job(number, (*source, *self._end), query) for number, (source, query) in enumerate(zip(sources, queries, strict=True))]
 
     def steps(self, query: Query, *, config: SearchConfig) -> Generator[int | None, None, list[Hypothesis]]:
         """See `Engine.steps`."""
@@ -147,10 +162,7 @@ class NativeEngine(Engine):
         """See `Engine.cross_attention`."""
         self.attention_heads()
         require_alignable(sources, targets)
-        return read_given(self._models[0], sources, targets, heads=heads, threads=self._threads_now())
-
-    def _threads_now(self) -> int:
-        return 1 if os.getpid() != self._process else self._threads
+        return read_given(self._models[0], sources, targets, heads=heads, pool=self._pool)
 
 
 def unavailable(device: Device) -> str:

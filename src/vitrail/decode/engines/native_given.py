@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 from vitrail.data.vocabularies.subwords import EOS, SOS
 from vitrail.decode.engines.engine import Head, StopSignal, Weights
-from vitrail.decode.engines.native_groups import GROUP_SENTENCES, GROUP_TOKENS, borrowed_arena, in_threads
+from vitrail.decode.engines.native_groups import GROUP_SENTENCES, GROUP_TOKENS, borrowed_arena
 from vitrail.decode.engines.native_models import NativeModel, require_within
 from vitrail.decode.engines.native_requests import ConstraintTable, asked_of
+from vitrail.decode.engines.pool import Pool
 from vitrail.decode.search.constraints import UNCONSTRAINED, TokenIds
 from vitrail.decode.search.query import Query
 from vitrail.decode.search_config import SearchConfig
@@ -68,7 +69,7 @@ class GivenReader:
 
 
 def read_given(
-    model: NativeModel, sources: Sequence[TokenIds], targets: Sequence[TokenIds], *, heads: Sequence[Head], threads: int
+    model: NativeModel, sources: Sequence[TokenIds], targets: Sequence[TokenIds], *, heads: Sequence[Head], pool: Pool
 ) -> list[Weights]:
     """The weights (heads T S) of each pair of ids without SOS and EOS.
 
@@ -83,9 +84,9 @@ def read_given(
     longest = max(max(len(pair.source), len(pair.target)) for pair in pairs)
     model.require(longest)
     model.extend_positions(longest)
-    groups = list(_groups(pairs, len(heads), threads=threads))
+    groups = list(_groups(pairs, len(heads), threads=pool.threads))
     found: dict[int, Weights] = {}
-    for group, weights in zip(groups, in_threads(GivenReader(model, heads).run, groups, threads=threads), strict=True):
+    for group, weights in zip(groups, pool.map(GivenReader(model, heads).run, groups), strict=True):
         found |= {pair.number: one for pair, one in zip(group, weights, strict=True)}
     return [found[number] for number in range(len(pairs))]
 

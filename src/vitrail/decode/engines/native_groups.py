@@ -1,11 +1,10 @@
 """What runs the compiled code: a packed model, groups of sentences, a thread for each core, and the results as hypotheses."""
 
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 from weakref import ref
 
 import numpy as np
@@ -15,6 +14,7 @@ from vitrail.data.vocabularies.subwords import EOS
 from vitrail.decode.engines.engine import StopSignal
 from vitrail.decode.engines.native_models import NativeModel
 from vitrail.decode.engines.native_requests import ConstraintTable, Job, Texts, asked_of, hypotheses_of, rules_of, token_told
+from vitrail.decode.engines.pool import Pool
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search.relaxation import require_no_forced_words, search_constrained
 from vitrail.decode.search_config import SearchConfig
@@ -37,9 +37,6 @@ from vitrail.native.search.state import (
     Search,
     make_search,
 )
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 GROUP_SENTENCES, GROUP_ROWS, GROUP_TOKENS = 16, 96, 2048
 """Sentences, hypotheses and source tokens of a group: enough for a matrix to be read once for many rows, and few enough for the
@@ -109,18 +106,6 @@ class _Reusable(NamedTuple):
         return self.source >= source and self.steps >= steps and self.stop is stop and self.rules == rules
 
 
-def in_threads(run: Callable[[T], R], groups: Sequence[T], *, threads: int, failed: Callable[[], None] = lambda: None) -> list[R]:
-    """What `run` makes of each group, in so many threads. Args: failed: called where one raises, before the others are waited for."""
-    if threads == 1 or len(groups) == 1:
-        return [run(group) for group in groups]
-    with ThreadPoolExecutor(min(threads, len(groups))) as pool:
-        try:
-            return list(pool.map(run, groups))
-        except BaseException:
-            failed()
-            raise
-
-
 @dataclass(frozen=True)
 class GroupSearch:
     """Searches groups of sentences with one model, or an ensemble of several."""
@@ -136,6 +121,8 @@ class GroupSearch:
     def run(self, groups: Sequence[Sequence[Job]]) -> list[list[list[Hypothesis]]]:
         """The n-best lists of each group's sentences. Preconditions: all ids are in the vocabularies, all positions in the tables; prompts
         of a group have one length."""
+        if self.stop.flag[0]:
+            raise Interrupted("stopped before the search was done")
         with borrowed_arena() as arena:
             if self._uses_again(groups):
                 ready = [self._prepare_one(groups[0][0], arena)]
@@ -262,30 +249,51 @@ def make_groups(jobs: Sequence[Job], *, beams: int, threads: int, sentences: int
     return groups
 
 
+Found = dict[int, list[Hypothesis]]
+"""The n-best list of each job, by its number."""
+
+
 def search_all(
-    models: Sequence[NativeModel], jobs: Sequence[Job], config: SearchConfig, *, threads: int, stop: StopSignal | None = None
-) -> dict[int, list[Hypothesis]]:
-    """The n-best list of each job, by its number.
+    models: Sequence[NativeModel], jobs: Sequence[Job], config: SearchConfig, *, pool: Pool, stop: StopSignal | None = None
+) -> Found:
+    """The n-best list of each job.
 
     Raises UsageError for ids outside the vocabularies, beyond learned positions, and for forced words when sampling; Interrupted where it
     is to stop.
     """
-    if not jobs:
-        return {}
     stop = stop or (_NOBODY if len(jobs) == 1 else StopSignal())
-    _check(models, jobs)
-    queries = [job.query for job in jobs]
-    if config.sampling is not None:
-        require_no_forced_words(queries)
-    if config.sampling is not None or not any(query.constraints.is_active for query in queries):
-        return _search_groups(models, jobs, config, threads=threads, stop=stop)
+    _check(models, jobs, config)
+    if _is_constrained(jobs, config):
+        return _search_constrained(models, jobs, config, pool=pool, stop=stop)
+    run, shares = _shared(models, jobs, config, pool=pool, stop=stop)
+    return _by_number(shares, pool.map(run, shares, failed=stop.set))  # the pool waits for its threads
 
+
+def begin_search(
+    models: Sequence[NativeModel], jobs: Sequence[Job], config: SearchConfig, *, pool: Pool, stop: StopSignal
+) -> Callable[[], Found]:
+    """The same without waiting; what is returned waits, and raises. Several searches with constraints are made when they are waited for."""
+    _check(models, jobs, config)
+    if _is_constrained(jobs, config):
+        return lambda: _search_constrained(models, jobs, config, pool=pool, stop=stop)
+    run, shares = _shared(models, jobs, config, pool=pool, stop=stop)
+    finish = pool.begin(run, shares, failed=stop.set)
+    return lambda: _by_number(shares, finish())
+
+
+def _is_constrained(jobs: Sequence[Job], config: SearchConfig) -> bool:
+    """Whether they may need several searches."""
+    return config.sampling is None and any(job.query.constraints.is_active for job in jobs)
+
+
+def _search_constrained(models: Sequence[NativeModel], jobs: Sequence[Job], config: SearchConfig, *, pool: Pool, stop: StopSignal) -> Found:
     def search(asked: Sequence[Query], wanted: Collection[int], beams: int) -> list[list[Hypothesis]]:
         again = [jobs[number]._replace(number=number, query=asked[number]) for number in wanted]
-        found = _search_groups(models, again, config.model_copy(update={"beams": beams}), threads=threads, stop=stop)
+        run, shares = _shared(models, again, config.model_copy(update={"beams": beams}), pool=pool, stop=stop)
+        found = _by_number(shares, pool.map(run, shares, failed=stop.set))
         return [found.get(number, []) for number in range(len(jobs))]
 
-    found = search_constrained(queries, search, config=config)
+    found = search_constrained([job.query for job in jobs], search, config=config)
     return {job.number: items for job, items in zip(jobs, found, strict=True)}
 
 
@@ -299,7 +307,7 @@ def search_steps(models: Sequence[NativeModel], job: Job, config: SearchConfig) 
 
     Precondition: no constraints. Raises as `search_all`.
     """
-    _check(models, [job])
+    _check(models, [job], config)
     table = ConstraintTable([job.query.constraints], models[0].vocabulary)
     steps = GroupSearch(models, config, table).steps([job])
     while True:
@@ -310,24 +318,32 @@ def search_steps(models: Sequence[NativeModel], job: Job, config: SearchConfig) 
         yield token_told(search)
 
 
-def _check(models: Sequence[NativeModel], jobs: Sequence[Job]) -> None:
+def _check(models: Sequence[NativeModel], jobs: Sequence[Job], config: SearchConfig) -> None:
     """Check all that compiled code does not check, and make tables of positions long enough."""
+    longest = max((max(len(job.source), len(job.query.prompt) + job.query.cap) for job in jobs), default=0)
     for model in models:
         model.check(jobs)
-        model.extend_positions(max(max(len(job.source), len(job.query.prompt) + job.query.cap) for job in jobs))
+        model.extend_positions(longest)
+    if config.sampling is not None:
+        require_no_forced_words([job.query for job in jobs])
 
 
-def _search_groups(
-    models: Sequence[NativeModel], jobs: Sequence[Job], config: SearchConfig, *, threads: int, stop: StopSignal
-) -> dict[int, list[Hypothesis]]:
-    """One search of each job; constraints hold for every hypothesis."""
+Share = Sequence[Sequence[Job]]
+"""Groups that one thread searches."""
+
+
+def _shared(
+    models: Sequence[NativeModel], jobs: Sequence[Job], config: SearchConfig, *, pool: Pool, stop: StopSignal
+) -> tuple[Callable[[Share], list[list[list[Hypothesis]]]], Sequence[Share]]:
+    """One search of each job, and the shares of the threads; constraints hold for every hypothesis."""
     active, vocabulary = [job.query.constraints for job in jobs if job.query.constraints.is_active], models[0].vocabulary
     table = ConstraintTable(active, vocabulary) if active else _no_constraints(vocabulary)
-    sentences = max(map(_group_sentences, models))
-    one, groups = GroupSearch(models, config, table, stop=stop), make_groups(jobs, beams=config.width, threads=threads, sentences=sentences)
+    groups = make_groups(jobs, beams=config.width, threads=pool.threads, sentences=max(map(_group_sentences, models)))
     # Every thread gets long and short ones.
-    count = min(len(groups), padded(-(-len(groups) // _TOGETHER), threads))
-    shares = [groups[first::count] for first in range(count)]
-    found = in_threads(one.run, shares, threads=threads, failed=stop.set)  # the pool waits for its threads
+    count = min(len(groups), padded(-(-len(groups) // _TOGETHER), pool.threads))
+    return GroupSearch(models, config, table, stop=stop).run, [groups[first::count] for first in range(count)]
+
+
+def _by_number(shares: Sequence[Share], found: Sequence[list[list[list[Hypothesis]]]]) -> Found:
     pairs = ((group, lists) for share, many in zip(shares, found, strict=True) for group, lists in zip(share, many, strict=True))
     return {job.number: items for group, lists in pairs for job, items in zip(group, lists, strict=True)}

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from threading import Lock
 from typing import Any, ClassVar
 
 import numpy as np
@@ -179,6 +180,9 @@ class NativeTransformer(NativeModel):
 
     def __init__(self, architecture: transformer_architecture.Architecture, packed: transformer_packing.Model, positions: int) -> None:
         self.architecture, self.packed, self.positions = architecture, packed, positions
+        self._growing = Lock()
+        self._outgrown: list[Floats] = []
+        """Tables of positions that searches of other threads may still read: all, as together they are not larger than the last one."""
 
     @classmethod
     def obstacle(cls, config: Mapping[str, Any]) -> str:
@@ -257,10 +261,14 @@ class NativeTransformer(NativeModel):
     def extend_positions(self, wanted: int) -> None:
         """See `NativeModel.extend_positions`. A language model forgets what is too far back."""
         wanted = min(wanted, self.architecture.context or wanted)
-        if wanted > self.positions and self.architecture.positions in ("sinusoidal", "tensor2tensor", "rotary"):
-            table = transformer_packing.position_table(self.architecture, None, 2 * wanted).reshape(-1)
-            self.packed = self.packed._replace(weights=self.packed.weights._replace(positions=table))
-            self.positions = 2 * wanted
+        if self.architecture.positions not in ("sinusoidal", "tensor2tensor", "rotary"):
+            return
+        with self._growing:
+            if wanted > self.positions:
+                self._outgrown.append(self.packed.weights.positions)
+                table = transformer_packing.position_table(self.architecture, None, 2 * wanted).reshape(-1)
+                self.packed = self.packed._replace(weights=self.packed.weights._replace(positions=table))
+                self.positions = 2 * wanted
 
 
 class NativeRecurrent(NativeModel):

@@ -1,6 +1,6 @@
 """Jobs for an engine: the parts of a text as token ids, each with its query."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import accumulate
@@ -43,8 +43,15 @@ class CutPortion(NamedTuple):
     jobs: list[PartJob]
 
 
+class Begun(NamedTuple):
+    """The same, and a function that waits for the n-best list of each job."""
+
+    portion: CutPortion
+    finish: Callable[[], list[list[Hypothesis]]]
+
+
 class FoundPortion(NamedTuple):
-    """The same and the n-best list of each job."""
+    """A portion and the n-best list of each job."""
 
     portion: CutPortion
     results: list[list[Hypothesis]]
