@@ -244,7 +244,7 @@ def random_request(seed: int, draw_config: DrawConfig = random_config, *, brief:
     def wanted(kind: str) -> bool:
         return sure == kind or (sure != "plain" and bool(draw.random() < 0.2))
 
-    config = random_search(draw, most_extra=4) if brief else random_search(draw)
+    config = random_search(draw, most_extra=2) if brief else random_search(draw)
     drawn, forced = wanted("samples"), wanted("forced")
     if drawn:
         config = config.model_copy(update={"sampling": random_sampling(draw)})
@@ -255,7 +255,7 @@ def random_request(seed: int, draw_config: DrawConfig = random_config, *, brief:
     target = int(draw.integers(5, 300))
     source = target if any(one.tie == "all" for one in configs) else int(draw.integers(5, 70))
     models = [random_model(one, seed=seed + at, vocabularies=(source, target)) for at, one in enumerate(configs)]
-    sources = random_sources(draw, 3, source, longest=5) if brief else random_sources(draw, 5, source)
+    sources = random_sources(draw, 2, source, longest=4) if brief else random_sources(draw, 5, source)
     spell = short_text if config.n_best > 1 and not drawn and draw.random() < 0.7 else None
     prompts, words, stops = wanted("prompts"), wanted("words") or forced, wanted("stops")
     listed = random_shortlists(np.random.default_rng(seed), target, len(sources))
