@@ -21,6 +21,8 @@ from vitrail.languages import find_language, language_of_file, same_language
 OLD = "old"
 """The name of the old model's dev text."""
 OLD_TEXT = "old text"
+OLD_PART = 0.75
+"""How much of a fine-tuning's text is old, unless the configuration says."""
 """The name of old text that has none."""
 
 
@@ -53,7 +55,7 @@ class DataConfig(Config):
     """Subword tokens on either side; longer pairs are left out of training, and counted."""
     old: tuple[ParallelText, ...] = ()
     """Text of the kind that the model knows already, which is mixed in so that less is forgotten. Nothing is held out from it."""
-    old_part: float = Field(default=0.5, gt=0, lt=1)
+    old_part: float = Field(default=OLD_PART, gt=0, lt=1)
     """How much of the training text is old, in target tokens; `weight` compares old texts with each other."""
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """Mixing of several corpora: 1 draws in proportion to size times weight; a higher value draws small ones more often."""

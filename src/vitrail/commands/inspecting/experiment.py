@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from vitrail.commands.shared import console
+from vitrail.data.data_config import OLD_PART
 from vitrail.errors import UsageError
 
 if TYPE_CHECKING:
@@ -246,7 +247,7 @@ class Tuning:
     """What the ways to fine-tune are held against each other by."""
 
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each way, numbered from 1.")] = 2
-    old_part: Annotated[float, typer.Option(help="How much of the mixture is old text.")] = 0.5
+    old_part: Annotated[float, typer.Option(help="How much of the mixture is old text.")] = OLD_PART
     ways: Annotated[
         list[str] | None,
         typer.Option("--way", metavar="NAME", help="One way, and so on; else all: " + " ".join(_WAYS), show_default=False),

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vitrail.config import Override, build
+from vitrail.data.data_config import OLD_PART
 from vitrail.data.preparing.prepared import open_prepared
 from vitrail.data.preparing.store import INDEX
 from vitrail.data.reading.parallel_text import ParallelText
@@ -54,7 +55,7 @@ class TuningPlan:
     old_test: Mapping[str, Any]
     ways: tuple[str, ...] = WAYS
     seeds: int = 2
-    old_part: float = 0.5
+    old_part: float = OLD_PART
     """How much of the mixture is old text, in target tokens."""
     l2: float = 0.01
     rank: int = 8

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 FROM, FREEZE = "from", "freeze"
 """Of a request: the folder that is fine-tuned, and the roles of it that stay as they are."""
 
-RATE_SHARE = 0.3
-"""Of the learning rate of a training from scratch."""
+RATE_SHARE, MIXED_RATE_SHARE = 0.3, 0.6
+"""Of the learning rate of a training from scratch; the same where old text is mixed in, which keeps what the model knows."""
 ADAPTER_RATE_SHARE = 1.0
 """The same with low-rank adapters, which start from nothing."""
 STEPS, FEWEST_PASSES, MOST_PASSES = 1000, 3, 60
@@ -240,14 +240,14 @@ def languages_of(folder: Path) -> tuple[str, str]:
 def _length(asked: Mapping[str, Any], usual: Mapping[str, Choice], a_pass: Pass, *, old_part: float) -> list[Choice]:
     """Rate, warm-up, length, validations and patience. Args: old_part: of the text that is learned."""
     adapters = bool(_below(asked, "lora").get("rank"))
-    share = ADAPTER_RATE_SHARE if adapters else RATE_SHARE
+    share = ADAPTER_RATE_SHARE if adapters else MIXED_RATE_SHARE if old_part else RATE_SHARE
     rate = float(usual["optimizer.learning_rate"].value) * share
     a_step = tokens_a_step(asked, int(usual["train.batch_tokens"].value))
     passes = min(MOST_PASSES, max(FEWEST_PASSES, math.ceil(STEPS * a_step / max(1.0, a_pass.tokens))))
     steps = passes * max(1, math.ceil(a_pass.tokens / (1 - old_part) / a_step))
     length = f"{steps} steps" if old_part else f"{passes * a_pass.epochs:.4g} epochs"  # an epoch would be one of the old text, too
     every = max(1, round(steps / VALIDATIONS))
-    kept = f"{share:g} of the rate from scratch: small steps keep more of what the model knows"
+    kept = f"{share:g} of the rate from scratch: {'old text keeps' if old_part else 'small steps keep more of'} what the model knows"
     return [
         Choice("optimizer.learning_rate", round(rate, 8), "adapters start from nothing" if adapters else kept),
         Choice("schedule.warmup", f"{WARMUP} steps, at most {WARMUP_SHARE}", "the optimizer's moments begin anew"),
