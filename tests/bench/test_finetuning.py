@@ -41,7 +41,7 @@ def test_each_way_asks_for_what_it_is_called(tmp_path: Path) -> None:
     told = {way: {".".join(one.path): one.value for one in settings_of(asked, way)} for way in WAYS}
     assert "from" not in told[SCRATCH] and all(told[way]["from"] == str(tmp_path / "old") for way in WAYS if way != SCRATCH)
     assert told["L2 to the old weights"]["optimizer.l2_start"] == 0.5 and told["LoRA"]["lora.rank"] == 3
-    assert told[MIXED]["data"]["old"] == [dict(asked.old)] and told[MIXED]["data"]["old_part"] == 0.5
+    assert told[MIXED]["data"]["old"] == [dict(asked.old)] and told[MIXED]["data"]["old_part"] == asked.old_part
     assert told[PLAIN]["data"]["old"] is False and all(told[way]["train.old_share"] == 0 for way in WAYS if way != SCRATCH)
     assert "old" not in told[SCRATCH]["data"] and all(len(one["data"]["corpora"]) == 1 for one in told.values())
 

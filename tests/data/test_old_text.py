@@ -8,7 +8,7 @@ import pytest
 
 from vitrail.config import build
 from vitrail.data.batches import Batches
-from vitrail.data.data_config import DataConfig
+from vitrail.data.data_config import OLD_PART, DataConfig
 from vitrail.data.preparing.fingerprints import fingerprint
 from vitrail.data.preparing.prepare import prepare
 from vitrail.data.preparing.prepared import Prepared
@@ -121,6 +121,6 @@ def test_data_without_old_text_have_the_fingerprint_that_they_had(tmp_path: Path
     plain = build(DataConfig, {"corpora": [new], "old": False}, origin="test")
     assert not [name for name in fingerprint(plain) if name.startswith("data.old")]
     told = fingerprint(build(DataConfig, {"corpora": [new], "old": [new]}, origin="test"))
-    assert told["data.old_part"] == 0.5 and told["data.old.0.source"] == told["data.corpora.0.source"]
+    assert told["data.old_part"] == OLD_PART and told["data.old.0.source"] == told["data.corpora.0.source"]
     with pytest.raises(UsageError, match="old_part"):
         build(DataConfig, {"corpora": [new], "old": [new], "old_part": 1.0}, origin="test")

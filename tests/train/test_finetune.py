@@ -92,7 +92,7 @@ def test_old_text_makes_a_pass_over_the_new_longer_and_can_be_left_out(tmp_path:
 
     texts = Path(write_new(tmp_path / "text")["target"]).read_text().splitlines()
     tokens = sum(len(row) + 1 for row in find_vocabularies(donor).target.encode_batch(texts))
-    half, most = choices(), choices("data.old_part=0.75")
+    half, most = choices("data.old_part=0.5"), choices()
     for found, part in ((half, 0.5), (most, 0.75)):
         a_pass = math.ceil(tokens / (1 - part) / 160)
         assert found["train.duration"].value == f"{min(60, math.ceil(1000 * 160 / tokens)) * a_pass} steps"
@@ -103,6 +103,7 @@ def test_old_text_makes_a_pass_over_the_new_longer_and_can_be_left_out(tmp_path:
     assert told["data.old"].value is False and "--old FILE,FILE" in told["data.old"].reason
     plain = choices("data.old=false")
     assert plain["train.duration"].value == "60 epochs" and "data.old" not in plain
+    assert half["optimizer.learning_rate"].value == pytest.approx(2 * plain["optimizer.learning_rate"].value), "old text keeps what it knows"
     for settings in (("lora.rank=2",), ("data.old_dev=false",)):
         assert "train.old_share" not in choices(*settings)
 

@@ -21,9 +21,9 @@ from vitrail.languages import find_language, language_of_file, same_language
 OLD = "old"
 """The name of the old model's dev text."""
 OLD_TEXT = "old text"
+"""The name of old text that has none."""
 OLD_PART = 0.75
 """How much of a fine-tuning's text is old, unless the configuration says."""
-"""The name of old text that has none."""
 
 
 class DataConfig(Config):
