@@ -19,6 +19,7 @@ from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.errors import ModelError
 from vitrail.files import (
     MANIFEST,
+    holds,
     is_being_replaced,
     is_json_with,
     is_published,
@@ -89,8 +90,9 @@ class StoredModel(NamedTuple):
 
 def is_model(folder: Path) -> bool:
     """Whether a folder was written by `save_model`, though it may be damaged since."""
+    listed = is_published(folder) and holds(b'"FORMAT"')(folder / MANIFEST)
     return (
-        is_published(folder)
+        listed
         or is_json_with("format", "model", "vocabularies", "facts")(folder / CONFIG)
         or start_of(folder / "FORMAT", 8).strip().isdigit()
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 import typer
 
 from vitrail.commands.shared import console
+from vitrail.commands.shared.output_folder import require_place
 from vitrail.doctor.checks.programs import EXITS, installed_programs
 from vitrail.errors import ModelError, UsageError
 
@@ -81,6 +82,7 @@ def export(
     if shortlist is not None and to != "bergamot":
         raise UsageError(f"--{'' if shortlist else 'no-'}shortlist --to {to}", expected="--to bergamot")
     _refuse_other_kinds(model, to)
+    require_place(output, inputs=[model])
     given = _given(source, reference, check=check)
     match to:
         case "huggingface":

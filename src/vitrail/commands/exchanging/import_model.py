@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from vitrail.commands.shared import console
+from vitrail.commands.shared.output_folder import require_place
 
 
 def import_model(
@@ -33,6 +34,7 @@ def import_model(
     from vitrail.export.translators.ctranslate2_reading import import_ctranslate2, is_ctranslate2
     from vitrail.export.translators.seq2seq_folder import import_seq2seq, is_seq2seq
 
+    require_place(output, inputs=[folder])
     if is_marian(folder):
         import_marian(folder, output)
     elif folder.is_file():
