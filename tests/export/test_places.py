@@ -1,6 +1,9 @@
 """Where exits and imports write: never in the place of what they read, nor over a model or a part of a run."""
 
+import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from exits import pieces, saved
@@ -57,3 +60,48 @@ def test_what_was_written_before_is_written_again(made: Path, tmp_path: Path) ->
     for _ in range(2):
         assert run(["export", str(made / "own"), "--to", "huggingface", "-o", str(tmp_path / "theirs"), "--no-check"]) == 0
         assert run(["import", str(tmp_path / "theirs"), "-o", str(tmp_path / "back")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("nowhere", "nowhere: no such file or folder\n  expected: a folder of Marian, "),
+        ("own", "own: holds a model of vitrail already\n  try: use it as it is"),
+        ("run", "run: holds a model of vitrail already\n  try: use it as it is"),
+        ("run/..", "neither config.json nor an .npz\n  expected: a folder of Marian, "),
+    ],
+)
+def test_what_is_no_model_of_another_program_is_told(made: Path, given: str, told: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["import", str(made / given), "-o", str(made / "new")]) == 4
+    said = capfd.readouterr().err
+    assert told in said and "Errno" not in said and not (made / "new").exists()
+
+
+@pytest.mark.parametrize("exit", ["huggingface", "ctranslate2"])
+@pytest.mark.parametrize("changed", [3, {"model": 3, "facts": {}}, {"facts": [1]}, {"model": {"kind": "transformer", "width": "x"}}])
+def test_what_of_ours_was_changed_there_is_told(
+    made: Path, tmp_path: Path, exit: str, changed: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    theirs = tmp_path / "theirs"
+    shutil.copytree(made / exit, theirs)
+    path = theirs / ("config.json" if exit == "huggingface" else "vitrail.json")
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | {"vitrail": changed} if exit == "huggingface" else changed))
+    assert run(["import", str(theirs), "-o", str(tmp_path / "back")]) == 4
+    said = capfd.readouterr().err
+    assert "TypeError" not in said and "pydantic" not in said and not (tmp_path / "back").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"), [("d_model", "x", "width: Input should be"), ("decoder_layers", None, "lacks decoder_layers")]
+)
+def test_a_wrong_setting_there_is_told_by_name(
+    made: Path, tmp_path: Path, name: str, value: str | None, told: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    theirs = tmp_path / "theirs"
+    shutil.copytree(made / "huggingface", theirs)
+    settings = json.loads((theirs / "config.json").read_bytes())
+    del settings[name]
+    (theirs / "config.json").write_text(json.dumps(settings | ({} if value is None else {name: value})))
+    assert run(["import", str(theirs), "-o", str(tmp_path / "back")]) == 4
+    said = capfd.readouterr().err
+    assert f"config.json: {told}" in said and "pydantic" not in said

@@ -11,9 +11,10 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from vitrail.config import reason
 from vitrail.data.vocabularies.subwords import EOS, PAD, SOS, Vocabularies
 from vitrail.errors import ModelError, UsageError
-from vitrail.export.layouts import MaskedType, Weight, from_layout, gpt2_layout, masked_layout, masked_root, neox_layout, to_layout
+from vitrail.export.layouts import MaskedType, Weight, from_layout, gpt2_layout, masked_layout, masked_root, neox_layout, ours_in, to_layout
 from vitrail.export.tokenizer_json import tokenizer_config, tokenizer_json
 from vitrail.files import make_folder, publish_folder, write_file
 from vitrail.models.architectures import read_config
@@ -74,14 +75,14 @@ def import_huggingface(folder: Path, output: Path) -> None:
     vocabularies = Vocabularies.load(folder)
     shape = _shape(config, origin=folder / CONFIG)
     positions = _positions(shape, theirs)
-    if (before := _with_sinusoids(shape, config, positions)) is not None:
+    if (before := _with_sinusoids(shape, config, positions, origin=folder / CONFIG)) is not None:
         shape, positions = before, {}
     with torch.device("meta"):
         shapes = {name: tuple(tensor.shape) for name, tensor in unique_tensors(build_model(shape, vocabularies)).items()}
     tensors = from_layout(_table(shape), theirs, shapes) | positions
     if missing := sorted(shapes.keys() - tensors.keys()):
         raise ModelError(f"{folder}: lacks {', '.join(missing[:5])}", expected="a model that vitrail export wrote")
-    facts = config.get("vitrail", {}).get("facts", {})
+    facts = ours_in(config.get("vitrail", {}), origin=folder / CONFIG).facts
     save_model(output, tensors=tensors, config=shape, vocabularies=vocabularies, facts=facts)
 
 
@@ -312,7 +313,7 @@ def _shape(config: Mapping[str, Any], *, origin: Path) -> MaskedConfig | CausalC
             fixed |= {"kind": "causal-language", "positions": "rotary", "embedding_norm": False}
         case other:
             raise ModelError(f"{origin}: model_type {other!r}", expected="bert, roberta-prelayernorm, esm, gpt2 or gpt_neox")
-    own: dict[str, Any] = dict(config.get("vitrail", {}).get("model", {}))
+    own = ours_in(config.get("vitrail", {}), origin=origin).model
     try:
         read = {name: config[theirs] for name, theirs in sizes.items()}
         most = read["max_positions"] - (config["model_type"] == "roberta-prelayernorm")
@@ -320,7 +321,7 @@ def _shape(config: Mapping[str, Any], *, origin: Path) -> MaskedConfig | CausalC
         context = min(own.get("context", most), most)
         found = read_config(own | fixed | read | {"context": context})
     except (KeyError, ValidationError) as error:
-        raise ModelError(f"{origin}: {error}", expected="the configuration of a model that vitrail export wrote") from None
+        raise ModelError(f"{origin}: {reason(error)}", expected="the configuration of a model that vitrail export wrote") from None
     assert isinstance(found, MaskedConfig | CausalConfig)
     return found
 
@@ -341,10 +342,10 @@ def _positions(shape: MaskedConfig | CausalConfig, theirs: Mapping[str, Tensor])
 
 
 def _with_sinusoids(
-    shape: MaskedConfig | CausalConfig, config: Mapping[str, Any], positions: Mapping[str, Tensor]
+    shape: MaskedConfig | CausalConfig, config: Mapping[str, Any], positions: Mapping[str, Tensor], *, origin: Path
 ) -> MaskedConfig | CausalConfig | None:
     """The configuration of a model whose positions were sinusoids here, and still are; None for any other."""
-    own: dict[str, Any] = dict(config.get("vitrail", {}).get("model", {}))
+    own = ours_in(config.get("vitrail", {}), origin=origin).model
     if own.get("positions") not in ("sinusoidal", "tensor2tensor"):
         return None
     kept = {"positions": own["positions"], "max_positions": own.get("max_positions", shape.max_positions)}
