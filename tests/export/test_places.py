@@ -1,5 +1,6 @@
 """Where exits and imports write: never in the place of what they read, nor over a model or a part of a run."""
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +11,8 @@ from exits import pieces, saved
 
 from vitrail.cli import run
 from vitrail.config import to_toml
+from vitrail.export.translators.staging import publish_checked
+from vitrail.files import NotWritten
 
 
 def every_byte(folder: Path) -> dict[str, bytes]:
@@ -105,3 +108,13 @@ def test_a_wrong_setting_there_is_told_by_name(
     assert run(["import", str(theirs), "-o", str(tmp_path / "back")]) == 4
     said = capfd.readouterr().err
     assert f"config.json: {told}" in said and "pydantic" not in said
+
+
+def test_a_full_disk_is_told_and_nothing_is_left(tmp_path: Path) -> None:
+    def write(folder: Path) -> None:
+        (folder / "model.bin").write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(NotWritten, match=r"theirs: cannot be written: No space left on device(.|\n)*free some space"):
+        publish_checked(tmp_path / "theirs", write=write, check=lambda folder: None)
+    assert list(tmp_path.iterdir()) == []

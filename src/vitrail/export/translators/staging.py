@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from vitrail.files import is_published, make_folder, publish_folder, write_file
 from vitrail.files.owner import require_own
+from vitrail.files.system import explaining
 from vitrail.models.stored import is_model
 
 Result = TypeVar("Result")
@@ -22,10 +23,13 @@ def publish_checked(output: Path, *, write: Callable[[Path], None], check: Calla
     """
     require_own({output: _is_exit}, what=f"{output.name}/")
     make_folder(output.parent)
-    with tempfile.TemporaryDirectory(prefix=f"{output.name}.", dir=output.parent) as place:
+    with explaining(output):
+        room = tempfile.TemporaryDirectory(prefix=f"{output.name}.", dir=output.parent)
+    with room as place:
         aside = Path(place) / output.name
-        aside.mkdir()
-        write(aside)
+        with explaining(output):
+            aside.mkdir()
+            write(aside)
         result = check(aside)
         with publish_folder(output, ours=_is_exit) as out:
             for path in sorted(filter(Path.is_file, aside.iterdir())):
