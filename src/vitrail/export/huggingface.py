@@ -16,7 +16,8 @@ from vitrail.data.vocabularies.subwords import EOS, PAD, SOS, Vocabularies
 from vitrail.errors import ModelError, UsageError
 from vitrail.export.layouts import MaskedType, Weight, from_layout, gpt2_layout, masked_layout, masked_root, neox_layout, ours_in, to_layout
 from vitrail.export.tokenizer_json import tokenizer_config, tokenizer_json
-from vitrail.files import make_folder, publish_folder, write_file
+from vitrail.export.translators.staging import publish_checked
+from vitrail.files import make_folder, write_file
 from vitrail.models.architectures import read_config
 from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model
@@ -27,6 +28,8 @@ from vitrail.nn.positions import sinusoids
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 _POOLING = "1_Pooling"
+_MOST = 1e-4
+"""Largest difference of a logit that is still rounding."""
 _EPSILON = 1e-5
 """What our norms add to the variance."""
 
@@ -40,10 +43,12 @@ class _Layout(NamedTuple):
     """Weights that have no counterpart here."""
 
 
-def export_huggingface(model: Path, output: Path) -> None:
+def export_huggingface(model: Path, output: Path, *, check: bool = False) -> float | None:
     """Write the model of a run's folder or a model folder for `transformers`; of a masked model, for `sentence-transformers` as well.
 
-    Raises: ModelError for a damaged folder; UsageError for a model that those layouts cannot hold, naming each setting.
+    Args:   check: whether `transformers` computes its logits before the folder gets its name; then their largest difference is returned.
+    Raises: ModelError for a damaged folder, and for logits that differ; UsageError for a model that those layouts cannot hold, naming each
+    setting, and where transformers is not installed. Nothing is left then.
     """
     loaded = load_folder(model)
     layout = _layout(loaded)
@@ -52,18 +57,28 @@ def export_huggingface(model: Path, output: Path) -> None:
     longest = loaded.config.context if isinstance(loaded.config, MaskedConfig | CausalConfig) else 0
     ours = {"vitrail": {"model": loaded.config.model_dump(mode="json"), "facts": loaded.facts}}
     weights = to_layout(layout.table, unique_tensors(loaded.model)) | layout.extra
-    with publish_folder(output) as out:
-        out.write(CONFIG, _json(layout.config | ours))
-        out.write(WEIGHTS, safetensors.torch.save(weights, metadata={"format": "pt"}))
-        out.write("tokenizer.json", _json(tokenizer))
-        out.write("tokenizer_config.json", _json(tokenizer_config(mask=masked, longest=longest)))
-        for name, one in loaded.vocabularies.files().items():
-            out.write(name, one.to_bytes())
-        if masked:
-            for name, content in sentence_files(longest).items():
-                out.write(name, _json(content))
-    if isinstance(loaded.config, MaskedConfig):
-        write_pooling(output, width=loaded.config.width, mode="cls" if loaded.config.pooling == "first" else "mean")
+    files = {
+        CONFIG: _json(layout.config | ours),
+        WEIGHTS: safetensors.torch.save(weights, metadata={"format": "pt"}),
+        "tokenizer.json": _json(tokenizer),
+        "tokenizer_config.json": _json(tokenizer_config(mask=masked, longest=longest)),
+        **{name: one.to_bytes() for name, one in loaded.vocabularies.files().items()},
+        **({name: _json(content) for name, content in sentence_files(longest).items()} if masked else {}),
+    }
+
+    def write(folder: Path) -> None:
+        for name, content in files.items():
+            write_file(folder / name, content)
+        if isinstance(loaded.config, MaskedConfig):
+            write_pooling(folder, width=loaded.config.width, mode="cls" if loaded.config.pooling == "first" else "mean")
+
+    def compared(folder: Path) -> float | None:
+        found = largest_difference(model, folder) if check else 0.0
+        if found > _MOST:
+            raise ModelError(f"{output}: logits differ by {found:.2e}", expected=f"at most {_MOST:.0e}", remedy="report this as a fault")
+        return found if check else None
+
+    return publish_checked(output, write=write, check=compared)
 
 
 def import_huggingface(folder: Path, output: Path) -> None:

@@ -11,8 +11,13 @@ from exits import pieces, saved
 
 from vitrail.cli import run
 from vitrail.config import to_toml
+from vitrail.export import huggingface
 from vitrail.export.translators.staging import publish_checked
 from vitrail.files import NotWritten
+from vitrail.models.architectures import read_config
+from vitrail.models.base import unique_tensors
+from vitrail.models.build import build_model
+from vitrail.models.model_folder import save_model
 
 
 def every_byte(folder: Path) -> dict[str, bytes]:
@@ -118,3 +123,22 @@ def test_a_full_disk_is_told_and_nothing_is_left(tmp_path: Path) -> None:
     with pytest.raises(NotWritten, match=r"theirs: cannot be written: No space left on device(.|\n)*free some space"):
         publish_checked(tmp_path / "theirs", write=write, check=lambda folder: None)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_language_model_whose_check_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = pieces()
+    table = {"layers": 1, "context": 12, "width": 16, "heads": 2, "feed_forward": 24, "activation": "gelu", "positions": "rotary"}
+    config = read_config({"kind": "causal-language", **table})
+    save_model(tmp_path / "model", tensors=unique_tensors(build_model(config, both)), config=config, vocabularies=both, facts={})
+    command = ["export", str(tmp_path / "model"), "-o", str(tmp_path / "theirs")]
+
+    def differ(model: Path, output: Path) -> float:
+        return 0.5 if model.exists() and output.exists() else 0.0
+
+    monkeypatch.setattr(huggingface, "largest_difference", differ)
+    assert run(command) == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert run([*command, "--no-check"]) == 0
+    before = every_byte(tmp_path / "model")
+    assert run(["export", str(tmp_path / "model"), "-o", str(tmp_path / "model"), "--no-check"]) == 2
+    assert every_byte(tmp_path / "model") == before
