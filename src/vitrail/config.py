@@ -220,6 +220,13 @@ def build(config_type: type[ConfigType], table: dict[str, Any], *, origin: str) 
         raise UsageError(f"{origin}: " + "; ".join(lines), remedy="vitrail config lists every key with its meaning") from None
 
 
+def reason(error: Exception) -> str:
+    """Why a table of another program makes no configuration, without the words of a library: the key that it lacks, or each wrong one."""
+    if isinstance(error, ValidationError):
+        return "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg'].removeprefix('Value error, ')}" for item in error.errors())
+    return f"lacks {error.args[0]}" if isinstance(error, KeyError) else str(error)
+
+
 def _stands_in(place: tuple[int | str, ...], around: tuple[int | str, ...]) -> bool:
     return len(place) > len(around) and place[: len(around)] == around
 

@@ -11,11 +11,13 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from vitrail.config import reason
 from vitrail.data.vocabularies.subwords import EOS, PAD, SOS, Vocabularies
 from vitrail.errors import ModelError, UsageError
-from vitrail.export.layouts import MaskedType, Weight, from_layout, gpt2_layout, masked_layout, masked_root, neox_layout, to_layout
+from vitrail.export.layouts import MaskedType, Weight, from_layout, gpt2_layout, masked_layout, masked_root, neox_layout, ours_in, to_layout
 from vitrail.export.tokenizer_json import tokenizer_config, tokenizer_json
-from vitrail.files import make_folder, publish_folder, write_file
+from vitrail.export.translators.staging import publish_checked
+from vitrail.files import make_folder, write_file
 from vitrail.models.architectures import read_config
 from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model
@@ -26,6 +28,8 @@ from vitrail.nn.positions import sinusoids
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 _POOLING = "1_Pooling"
+_MOST = 1e-4
+"""Largest difference of a logit that is still rounding."""
 _EPSILON = 1e-5
 """What our norms add to the variance."""
 
@@ -39,10 +43,12 @@ class _Layout(NamedTuple):
     """Weights that have no counterpart here."""
 
 
-def export_huggingface(model: Path, output: Path) -> None:
+def export_huggingface(model: Path, output: Path, *, check: bool = False) -> float | None:
     """Write the model of a run's folder or a model folder for `transformers`; of a masked model, for `sentence-transformers` as well.
 
-    Raises: ModelError for a damaged folder; UsageError for a model that those layouts cannot hold, naming each setting.
+    Args:   check: whether `transformers` computes its logits before the folder gets its name; then their largest difference is returned.
+    Raises: ModelError for a damaged folder, and for logits that differ; UsageError for a model that those layouts cannot hold, naming each
+    setting, and where transformers is not installed. Nothing is left then.
     """
     loaded = load_folder(model)
     layout = _layout(loaded)
@@ -51,18 +57,28 @@ def export_huggingface(model: Path, output: Path) -> None:
     longest = loaded.config.context if isinstance(loaded.config, MaskedConfig | CausalConfig) else 0
     ours = {"vitrail": {"model": loaded.config.model_dump(mode="json"), "facts": loaded.facts}}
     weights = to_layout(layout.table, unique_tensors(loaded.model)) | layout.extra
-    with publish_folder(output) as out:
-        out.write(CONFIG, _json(layout.config | ours))
-        out.write(WEIGHTS, safetensors.torch.save(weights, metadata={"format": "pt"}))
-        out.write("tokenizer.json", _json(tokenizer))
-        out.write("tokenizer_config.json", _json(tokenizer_config(mask=masked, longest=longest)))
-        for name, one in loaded.vocabularies.files().items():
-            out.write(name, one.to_bytes())
-        if masked:
-            for name, content in sentence_files(longest).items():
-                out.write(name, _json(content))
-    if isinstance(loaded.config, MaskedConfig):
-        write_pooling(output, width=loaded.config.width, mode="cls" if loaded.config.pooling == "first" else "mean")
+    files = {
+        CONFIG: _json(layout.config | ours),
+        WEIGHTS: safetensors.torch.save(weights, metadata={"format": "pt"}),
+        "tokenizer.json": _json(tokenizer),
+        "tokenizer_config.json": _json(tokenizer_config(mask=masked, longest=longest)),
+        **{name: one.to_bytes() for name, one in loaded.vocabularies.files().items()},
+        **({name: _json(content) for name, content in sentence_files(longest).items()} if masked else {}),
+    }
+
+    def write(folder: Path) -> None:
+        for name, content in files.items():
+            write_file(folder / name, content)
+        if isinstance(loaded.config, MaskedConfig):
+            write_pooling(folder, width=loaded.config.width, mode="cls" if loaded.config.pooling == "first" else "mean")
+
+    def compared(folder: Path) -> float | None:
+        found = largest_difference(model, folder) if check else 0.0
+        if found > _MOST:
+            raise ModelError(f"{output}: logits differ by {found:.2e}", expected=f"at most {_MOST:.0e}", remedy="report this as a fault")
+        return found if check else None
+
+    return publish_checked(output, write=write, check=compared)
 
 
 def import_huggingface(folder: Path, output: Path) -> None:
@@ -74,14 +90,14 @@ def import_huggingface(folder: Path, output: Path) -> None:
     vocabularies = Vocabularies.load(folder)
     shape = _shape(config, origin=folder / CONFIG)
     positions = _positions(shape, theirs)
-    if (before := _with_sinusoids(shape, config, positions)) is not None:
+    if (before := _with_sinusoids(shape, config, positions, origin=folder / CONFIG)) is not None:
         shape, positions = before, {}
     with torch.device("meta"):
         shapes = {name: tuple(tensor.shape) for name, tensor in unique_tensors(build_model(shape, vocabularies)).items()}
     tensors = from_layout(_table(shape), theirs, shapes) | positions
     if missing := sorted(shapes.keys() - tensors.keys()):
         raise ModelError(f"{folder}: lacks {', '.join(missing[:5])}", expected="a model that vitrail export wrote")
-    facts = config.get("vitrail", {}).get("facts", {})
+    facts = ours_in(config.get("vitrail", {}), origin=folder / CONFIG).facts
     save_model(output, tensors=tensors, config=shape, vocabularies=vocabularies, facts=facts)
 
 
@@ -312,7 +328,7 @@ def _shape(config: Mapping[str, Any], *, origin: Path) -> MaskedConfig | CausalC
             fixed |= {"kind": "causal-language", "positions": "rotary", "embedding_norm": False}
         case other:
             raise ModelError(f"{origin}: model_type {other!r}", expected="bert, roberta-prelayernorm, esm, gpt2 or gpt_neox")
-    own: dict[str, Any] = dict(config.get("vitrail", {}).get("model", {}))
+    own = ours_in(config.get("vitrail", {}), origin=origin).model
     try:
         read = {name: config[theirs] for name, theirs in sizes.items()}
         most = read["max_positions"] - (config["model_type"] == "roberta-prelayernorm")
@@ -320,7 +336,7 @@ def _shape(config: Mapping[str, Any], *, origin: Path) -> MaskedConfig | CausalC
         context = min(own.get("context", most), most)
         found = read_config(own | fixed | read | {"context": context})
     except (KeyError, ValidationError) as error:
-        raise ModelError(f"{origin}: {error}", expected="the configuration of a model that vitrail export wrote") from None
+        raise ModelError(f"{origin}: {reason(error)}", expected="the configuration of a model that vitrail export wrote") from None
     assert isinstance(found, MaskedConfig | CausalConfig)
     return found
 
@@ -341,10 +357,10 @@ def _positions(shape: MaskedConfig | CausalConfig, theirs: Mapping[str, Tensor])
 
 
 def _with_sinusoids(
-    shape: MaskedConfig | CausalConfig, config: Mapping[str, Any], positions: Mapping[str, Tensor]
+    shape: MaskedConfig | CausalConfig, config: Mapping[str, Any], positions: Mapping[str, Tensor], *, origin: Path
 ) -> MaskedConfig | CausalConfig | None:
     """The configuration of a model whose positions were sinusoids here, and still are; None for any other."""
-    own: dict[str, Any] = dict(config.get("vitrail", {}).get("model", {}))
+    own = ours_in(config.get("vitrail", {}), origin=origin).model
     if own.get("positions") not in ("sinusoidal", "tensor2tensor"):
         return None
     kept = {"positions": own["positions"], "max_positions": own.get("max_positions", shape.max_positions)}

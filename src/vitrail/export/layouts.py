@@ -1,7 +1,8 @@
 """The names and forms of our weights in other programs' layouts: one table a layout, used in both directions."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,6 +32,24 @@ class Weight(NamedTuple):
         if self.heads:
             return [part.flatten(0, 1) for part in value.unflatten(0, (self.heads, len(self.ours), -1)).unbind(1)]
         return list(value.split(list(rows)))
+
+
+class Ours(NamedTuple):
+    """What an export put into the settings of another program."""
+
+    model: dict[str, Any]
+    """Our configuration; empty where the model is not ours."""
+    facts: dict[str, Any]
+
+
+def ours_in(settings: Any, *, origin: Path) -> Ours:
+    """What an export put there; empty tables where it put nothing. Raises ModelError where these are no tables."""
+    if isinstance(settings, dict):
+        table: dict[str, Any] = settings
+        model, facts = table.get("model", {}), table.get("facts", {})
+        if isinstance(model, dict) and isinstance(facts, dict):
+            return Ours(model, facts)  # pyright: ignore[reportUnknownArgumentType]
+    raise ModelError(f"{origin}: what vitrail export put there is no table", remedy="export the model again")
 
 
 def to_layout(table: Sequence[Weight], ours: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -34,8 +34,9 @@ def require_own(places: Mapping[Path, Recognise], *, what: str, inputs: Iterable
     if foreign:
         shown = ", ".join(map(_shown, foreign[:_SHOWN]))
         more = f" and {len(foreign) - _SHOWN} more" if len(foreign) > _SHOWN else ""
+        whose = "wrote as something else" if all(map(is_published, foreign)) else "did not write"
         raise UsageError(
-            f"{foreign[0].parent}: holds {shown}{more}, which vitrail did not write",
+            f"{foreign[0].parent}: holds {shown}{more}, which vitrail {whose}",
             expected=f"a folder for {what} without other files of these names; nothing was changed",
             remedy="-o with another name, or move away what is there",
         )
@@ -47,6 +48,20 @@ def require_own(places: Mapping[Path, Recognise], *, what: str, inputs: Iterable
                 f"{given}: is an input file, and {what} would overwrite it",
                 expected="text and settings in another place; nothing was changed",
                 remedy="-o with another name, or move the file",
+            )
+
+
+def require_apart(output: Path, *, inputs: Iterable[Path]) -> None:
+    """Refuse to write a folder or a file in the place of what it is made of. Args: inputs: files, and folders of models and of runs.
+
+    Raises: UsageError that names it.
+    """
+    for given in inputs:
+        if any(output.exists() and place.exists() and output.samefile(place) for place in (given, given / "model")):
+            raise UsageError(
+                f"{output}: would replace what it is made of ({given})",
+                expected="another place; nothing was changed",
+                remedy="-o with another name",
             )
 
 

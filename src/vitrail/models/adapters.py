@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vitrail.config import Config
 from vitrail.errors import ModelError, UsageError
-from vitrail.files import is_published, publish_folder, verify_folder
+from vitrail.files import is_published, publish_folder, require_apart, verify_folder
 from vitrail.models.base import unique_tensors
 from vitrail.models.model_folder import load_folder, save_model
 from vitrail.models.stored import model_folder
@@ -182,9 +182,7 @@ def merge(model: nn.Module, adapter: Adapter) -> Merged:
 def merge_folder(base: Path, adapter: Path, output: Path) -> None:
     """Write the model that a base and an adapter make. Raises ModelError where one is missing or they do not belong together, UsageError
     where the result would take the place of either."""
-    for place in (base, base / "model", adapter):
-        if output.exists() and place.exists() and output.samefile(place):
-            raise UsageError(f"{output}: would replace the base or the adapter that it is made of", remedy="-o with another name")
+    require_apart(output, inputs=[base, adapter])
     found, added = load_folder(base), load_adapter(adapter)
     merge(found.model, added)
     # Scores of the base, which are numbers with a fraction, are not those of the merged model.

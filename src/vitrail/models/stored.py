@@ -15,10 +15,12 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
+from vitrail.config import reason
 from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.errors import ModelError
 from vitrail.files import (
     MANIFEST,
+    holds,
     is_being_replaced,
     is_json_with,
     is_published,
@@ -89,8 +91,9 @@ class StoredModel(NamedTuple):
 
 def is_model(folder: Path) -> bool:
     """Whether a folder was written by `save_model`, though it may be damaged since."""
+    listed = is_published(folder) and holds(b'"FORMAT"')(folder / MANIFEST)
     return (
-        is_published(folder)
+        listed
         or is_json_with("format", "model", "vocabularies", "facts")(folder / CONFIG)
         or start_of(folder / "FORMAT", 8).strip().isdigit()
     )
@@ -195,7 +198,7 @@ def _config_of(path: Path, document: Mapping[str, Any]) -> AnyConfig:
     try:
         return read_config(document["model"])
     except ValidationError as error:
-        raise ModelError(f"{path}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from None
+        raise ModelError(f"{path}: {reason(error)}", remedy=ANOTHER_COPY) from None
 
 
 def _read_document(path: Path) -> dict[str, Any]:
@@ -206,7 +209,11 @@ def _read_document(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path}: {error}") from None
     if not isinstance(document, dict) or type(document.get("format")) is not int or document["format"] < 1:
-        raise ModelError(f"{path}: not the configuration of a model")
+        raise ModelError(
+            f"{path}: not the configuration of a model",
+            expected="a model folder, or the folder of a run, that vitrail has written",
+            remedy="a model of another program: vitrail import",
+        )
     if document["format"] > FORMAT:
         raise ModelError(f"{path}: format {document['format']}", expected=f"format {FORMAT} or older", remedy="update vitrail")
     missing = {"model", "vocabularies", "facts"} - document.keys()

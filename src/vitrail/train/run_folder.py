@@ -48,9 +48,7 @@ def require_own_run(folder: Path, *, inputs: Iterable[Path] = (), settings: Iter
         raise UsageError(
             f"{folder}: is a comparison", expected="a folder for the run alone; nothing was changed", remedy="-o with another name"
         )
-    around = folder.absolute().parent
-    if folder.absolute().name in _FOLDERS and _is_config(around / CONFIG):
-        raise UsageError(f"{folder}: is a part of the run {around}", expected="a folder for the run alone", remedy="-o with another name")
+    require_no_part(folder)
     own = folder / CONFIG
     if not _is_config(own) and any(path.exists() and own.exists() and path.samefile(own) for path in settings):
         raise UsageError(
@@ -62,6 +60,18 @@ def require_own_run(folder: Path, *, inputs: Iterable[Path] = (), settings: Iter
     if not checkpoints.checkpoints(folder):  # a started run owns these names; the files may be damaged
         places |= _FILES
     require_own({folder / name: recognise for name, recognise in places.items()}, what="a run", inputs=inputs)
+
+
+def require_no_part(folder: Path) -> None:
+    """Refuse a folder that belongs to a run: one of those that a run writes, or one in it. Raises UsageError that names the run."""
+    path = folder.absolute()
+    for around in path.parents:
+        if path.relative_to(around).parts[0] in _FOLDERS and _is_config(around / CONFIG):
+            raise UsageError(
+                f"{folder}: is a part of the run {around}",
+                expected="a folder outside it; nothing was changed",
+                remedy="-o with another name",
+            )
 
 
 def kept_fingerprint(folder: Path, data: AnyData) -> dict[str, Any] | None:

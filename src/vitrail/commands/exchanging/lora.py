@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from vitrail.commands.shared import console
+from vitrail.commands.shared.output_folder import require_place
 
 lora = typer.Typer(name="lora", help="Low-rank adapters: save one, merge it, take it out.", no_args_is_help=True)
 
@@ -21,6 +22,7 @@ def save(
     """Write a run's adapter by itself, a small part of the model: vitrail lora save runs/own -o own-adapter"""
     from vitrail.models.adapters import load_adapter, save_adapter
 
+    require_place(output, inputs=[run])
     adapter = load_adapter(run)
     save_adapter(output, adapter)
     numbers = sum(part.numel() for both in adapter.weights.values() for part in both)
@@ -40,6 +42,7 @@ def merge(
     """
     from vitrail.models.adapters import merge_folder
 
+    require_place(output, inputs=[model, adapter])
     merge_folder(model, adapter, output)
     console.say(f"{output}: written")
 
@@ -56,5 +59,6 @@ def unmerge(
     """
     from vitrail.train.starting.unmerge import unmerge_run
 
+    require_place(output, inputs=[run])
     unmerge_run(run, output)
     console.say(f"{output}: written")

@@ -17,6 +17,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from vitrail.config import reason
 from vitrail.data.vocabularies.mapped import MappedPieces
 from vitrail.data.vocabularies.subwords import EOS, PAD, SOS, SPECIAL, UNK, SentencePieceSubwords, Subwords, Vocabularies
 from vitrail.errors import ModelError, UsageError
@@ -264,7 +265,7 @@ def _config(settings: Mapping[str, str], arrays: Mapping[str, npt.NDArray[Any]],
             | {"tie": tie, "output_bias": True, "decoder_start": "zeros", "positions": "tensor2tensor"}
         )
     except (KeyError, ValueError, ValidationError) as error:
-        raise ModelError(f"{path}: {error}", expected="the settings of a Transformer of Marian") from None
+        raise ModelError(f"{path}: {reason(error)}", expected="the settings of a Transformer of Marian") from None
 
 
 _STEPS = ("preprocess", "postprocess", "postprocess-top")

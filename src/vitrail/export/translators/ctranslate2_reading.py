@@ -12,9 +12,11 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from vitrail.config import reason
 from vitrail.data.vocabularies.mapped import MappedPieces
 from vitrail.data.vocabularies.subwords import EOS, PAD, SOS, SPECIAL, UNK, Subwords, Vocabularies
 from vitrail.errors import ModelError
+from vitrail.export.layouts import ours_in
 from vitrail.export.translators.ctranslate2_spec import EPSILON, OURS
 from vitrail.export.translators.seq2seq_tokens import NEVER, read_json, rows_in_order
 from vitrail.files import read_manifest
@@ -127,16 +129,16 @@ def import_ctranslate2(folder: Path, output: Path) -> None:
     Raises: ModelError for a model that ours cannot hold, and damaged or missing files; UsageError; NotWritten.
     """
     settings, binary = read_json(folder / CONFIG), read_binary(folder / BINARY)
-    own = read_json(folder / OURS) if (folder / OURS).exists() else {}
+    own = ours_in(read_json(folder / OURS) if (folder / OURS).exists() else {}, origin=folder / OURS)
     reading = _Reading(binary, folder)
-    if own:
+    if own.model:
         vocabularies = Vocabularies.load(folder, listed=read_manifest(folder))
         rows = [list[int | None](range(one.size)) for one in (vocabularies.source, vocabularies.target)]
         never: list[int] = []
     else:
         from_zero = bool(binary.number("decoder/start_from_zero_embedding", 0))
         vocabularies, rows, never = _foreign_vocabularies(folder, settings, starts_from_zero=from_zero)
-    config = reading.config(kept=own.get("model", {}), never=never, shared=vocabularies.shares_ids, settings=settings)
+    config = reading.config(kept=own.model, never=never, shared=vocabularies.shares_ids, settings=settings)
     tensors = reading.tables(config, rows, never) | reading.blocks(config)
     _heads_back(tensors, folder, config)
     try:
@@ -147,7 +149,7 @@ def import_ctranslate2(folder: Path, output: Path) -> None:
     wrong = [name for name, shape in shapes.items() if name not in tensors or tuple(tensors[name].shape) != shape]
     if wrong:
         raise ModelError(f"{folder / BINARY}: {wrong[0]} is missing, or of another shape", remedy="copy the model again")
-    facts = own.get("facts") or {"imported": "ctranslate2", "search": {"repeat_ngram": 0, "allow_unknown": True}}
+    facts = own.facts or {"imported": "ctranslate2", "search": {"repeat_ngram": 0, "allow_unknown": True}}
     kept = {name: tensors[name].contiguous() for name in shapes}
     save_model(output, tensors=kept, config=config, vocabularies=vocabularies, facts=facts)
 
@@ -209,7 +211,10 @@ class _Reading:
     def config(self, *, kept: Mapping[str, Any], never: Sequence[int], shared: bool, settings: Mapping[str, Any]) -> TransformerConfig:
         """Our configuration. Args: kept: that of a model of ours. never: tokens that get a bias against them."""
         if kept:
-            return TransformerConfig.model_validate(kept)
+            try:
+                return TransformerConfig.model_validate(kept)
+            except ValidationError as error:
+                raise ModelError(f"{self._path.parent / OURS}: {reason(error)}", remedy="export the model again") from None
         variables, number = self._variables, self._binary.number
         glu = "encoder/layer_0/ffn/linear_0_noact/weight" in variables
         activation = _ACTIVATIONS.get(int(number("encoder/activation", 0)), "")
@@ -245,7 +250,7 @@ class _Reading:
                 }
             )
         except ValidationError as error:
-            raise ModelError(f"{self._path}: {error.errors()[0]['msg']}") from None
+            raise ModelError(f"{self._path}: {reason(error)}") from None
 
     def _layers(self, side: str) -> int:
         places = (re.match(rf"{side}/layer_(\d+)/", name) for name in self._variables)

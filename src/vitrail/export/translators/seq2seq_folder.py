@@ -7,12 +7,14 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
+from vitrail.config import reason
 from vitrail.data.vocabularies.subwords import EOS, PAD, SOS, UNK
 from vitrail.errors import ModelError, UsageError
 from vitrail.export.huggingface import CONFIG, WEIGHTS, read_weights
-from vitrail.export.layouts import from_layout, to_layout
+from vitrail.export.layouts import from_layout, ours_in, to_layout
 from vitrail.export.translators.parity import CheckTexts, GivenPairs, Parity, check_texts, compare, own_translations
 from vitrail.export.translators.seq2seq_layout import (
     BIAS,
@@ -208,8 +210,11 @@ def import_seq2seq(folder: Path, output: Path) -> None:
 def _import_own(folder: Path, output: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
     """What `export_seq2seq` wrote, perhaps trained further there."""
     vocabularies = read_own_vocabularies(folder)
-    own = config["vitrail"]
-    kept = read_config(own["model"])
+    own = ours_in(config["vitrail"], origin=folder / CONFIG)
+    try:
+        kept = read_config(own.model)
+    except ValidationError as error:
+        raise ModelError(f"{folder / CONFIG}: vitrail: {reason(error)}", remedy="export the model again") from None
     if not isinstance(kept, TransformerConfig):
         raise ModelError(f"{folder / CONFIG}: kind {kept.kind}", expected="a Transformer that translates")
     found = read_shape(config, origin=folder / CONFIG, tie=kept.tie, bias=kept.output_bias)
@@ -221,7 +226,7 @@ def _import_own(folder: Path, output: Path, config: Mapping[str, Any], weights: 
     tensors = from_layout(seq2seq_layout(shape), weights, shapes)
     if shape.output_bias:
         tensors["output_bias"] = weights[BIAS].float().flatten()
-    save_model(output, tensors=tensors, config=shape, vocabularies=vocabularies, facts=own.get("facts", {}))
+    save_model(output, tensors=tensors, config=shape, vocabularies=vocabularies, facts=own.facts)
 
 
 def _import_foreign(folder: Path, output: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from vitrail.config import reason
 from vitrail.data.vocabularies.subwords import EOS, PAD, SOS, Vocabularies
 from vitrail.errors import ModelError, UsageError
 from vitrail.export.layouts import Weight
@@ -145,4 +146,4 @@ def read_shape(config: Mapping[str, Any], *, origin: Path, tie: str, bias: bool)
             | {"tie": tie, "output_bias": bias}
         )
     except (KeyError, ValidationError) as error:
-        raise ModelError(f"{origin}: {error}", expected="the configuration of a Marian or Pegasus model") from None
+        raise ModelError(f"{origin}: {reason(error)}", expected="the configuration of a Marian or Pegasus model") from None

@@ -7,6 +7,8 @@ from typing import TypeVar
 
 from vitrail.files import is_published, make_folder, publish_folder, write_file
 from vitrail.files.owner import require_own
+from vitrail.files.system import explaining
+from vitrail.models.stored import is_model
 
 Result = TypeVar("Result")
 _PIECE_BYTES = 1 << 24
@@ -19,14 +21,17 @@ def publish_checked(output: Path, *, write: Callable[[Path], None], check: Calla
     written last.
     Raises: UsageError where something else has that name; NotWritten; and what `write` and `check` raise: then nothing is left.
     """
-    require_own({output: is_published}, what=f"{output.name}/")
+    require_own({output: _is_exit}, what=f"{output.name}/")
     make_folder(output.parent)
-    with tempfile.TemporaryDirectory(prefix=f"{output.name}.", dir=output.parent) as place:
+    with explaining(output):
+        room = tempfile.TemporaryDirectory(prefix=f"{output.name}.", dir=output.parent)
+    with room as place:
         aside = Path(place) / output.name
-        aside.mkdir()
-        write(aside)
+        with explaining(output):
+            aside.mkdir()
+            write(aside)
         result = check(aside)
-        with publish_folder(output) as out:
+        with publish_folder(output, ours=_is_exit) as out:
             for path in sorted(filter(Path.is_file, aside.iterdir())):
                 with path.open("rb") as file, out.create(path.name) as copy:
                     while piece := file.read(_PIECE_BYTES):
@@ -34,3 +39,8 @@ def publish_checked(output: Path, *, write: Callable[[Path], None], check: Calla
         for path in sorted(filter(Path.is_file, aside.glob("*/*"))):
             write_file(output / path.relative_to(aside), path.read_bytes())
     return result
+
+
+def _is_exit(path: Path) -> bool:
+    """Whether a folder may be replaced by one for another program. A model may not: it may be the only one."""
+    return is_published(path) and not is_model(path)
