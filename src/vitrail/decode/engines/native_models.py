@@ -122,9 +122,10 @@ class NativeModel(ABC):
 
     def words(self) -> Any:
         """The packed model as words of the compiled search: it has more arrays than all the rest, and does not change."""
-        if self._words is None or self._words[0] is not self.packed:
-            self._words = self.packed, self.compiled_search().words(0, self.packed)
-        return self._words[1]
+        packed, kept = self.packed, self._words  # read once: other threads may write them
+        if kept is None or kept[0] is not packed:
+            kept = self._words = packed, self.compiled_search().words(0, packed)
+        return kept[1]
 
     def listed(self, shortlists: Shortlists, make: Allocate) -> ListedVocabulary:
         """What makes the logits of shortlists. What they share is kept until others share something else."""
