@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -70,3 +72,24 @@ def test_compiling_that_takes_long_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     with compiled.compiling("the step", lambda line: (said.append(line), told.set()), program="vectors", after=0):
         assert told.wait(60)
     assert said == ["compiling the step, once on this machine", "compiled in 0 seconds; not kept, as no cache can be written"]
+
+
+def test_one_thread_compiles_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The threads of a first translation had compiled one after the other, each for itself."""
+    made, count = list[str](), 4
+    together = threading.Barrier(count)
+
+    def make(module: str, name: str) -> str:
+        made.append(name)
+        time.sleep(0.05)
+        return name
+
+    def load(_: int) -> object:
+        together.wait(10)
+        return compiled.load_entry("vitrail.native.nothing", "one")
+
+    monkeypatch.setattr(compiled, "_load_entry", make)
+    monkeypatch.setattr(compiled, "_loaded", {})
+    with ThreadPoolExecutor(count) as pool:
+        assert list(pool.map(load, range(count))) == ["one"] * count
+    assert made == ["one"]

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
@@ -167,8 +168,8 @@ class Translator:
         Raises:  UsageError for constraints that cannot be satisfied.
         """
         if isinstance(texts, str):
-            return self._translate([texts], constraints, search, first=0)[0]
-        return self._translate(texts, constraints, search, first=0)
+            return self._translate([texts], constraints, search)[0]
+        return self._translate(texts, constraints, search)
 
     @renamed.keywords(wishes="constraints")
     def translate_stream(
@@ -192,13 +193,12 @@ class Translator:
         search = self.search if search is None else search
         wanted, stop = self._constraints(constraints), StopSignal()
 
-        def begun() -> Iterator[Begun]:
-            first = 0
-            for portion in portions:
-                yield self._begin_search(self._cut(portion, wanted, search, first=first), search, stop)
-                first += len(portion)
+        places = count()
 
-        for portion in ahead(begun(), on_close=stop.set) if self.engine.works_beside else begun():
+        def begin(portion: Sequence[str]) -> Begun:
+            return self._begin_search(self._cut(portion, wanted, search, places=places, stop=stop), search, stop)
+
+        for portion in ahead(iter(portions), begin, on_close=stop.set) if self.engine.works_beside else map(begin, portions):
             yield from self._join(self._found(portion, wanted, search), search)
 
     def _windows(self, lines: Iterable[str]) -> Iterator[list[str]]:
@@ -212,27 +212,31 @@ class Translator:
                 window, characters = [], 0
         yield window
 
-    def _translate(
-        self, texts: Sequence[str], constraints: TextConstraints | None, search: SearchConfig | None, *, first: int
-    ) -> list[Translation]:
+    def _translate(self, texts: Sequence[str], constraints: TextConstraints | None, search: SearchConfig | None) -> list[Translation]:
         search = self.search if search is None else search
-        wanted = self._constraints(constraints)
+        wanted, stop, places = self._constraints(constraints), StopSignal(), count()
         if len(texts) <= PORTION or not self.engine.works_beside:
-            portion = self._cut(texts, wanted, search, first=first)
+            portion = self._cut(texts, wanted, search, places=places, stop=stop)
             return self._join(self._found(Begun(portion, lambda: self._search(portion.jobs, search)), wanted, search), search)
-        stop = StopSignal()
         try:
             begun = [
-                self._begin_search(self._cut(texts[at : at + PORTION], wanted, search, first=first + at), search, stop)
+                self._begin_search(self._cut(texts[at : at + PORTION], wanted, search, places=places, stop=stop), search, stop)
                 for at in range(0, len(texts), PORTION)
             ]
             return [one for portion in begun for one in self._join(self._found(portion, wanted, search), search)]
         finally:
             stop.set()
 
-    def _cut(self, texts: Sequence[str], wanted: Constraints, search: SearchConfig, *, first: int) -> CutPortion:
+    def _cut(
+        self, texts: Sequence[str], wanted: Constraints, search: SearchConfig, *, places: Iterator[int], stop: StopSignal
+    ) -> CutPortion:
+        """The texts with their jobs. Args: places: numbers them in the whole input."""
         jobs: list[PartJob] = []
-        return CutPortion([self._cutter.cut(text, wanted, search, jobs, place=first + number) for number, text in enumerate(texts)], jobs)
+        cut: list[CutText] = []
+        for text in texts:
+            stop.check()
+            cut.append(self._cutter.cut(text, wanted, search, jobs, place=next(places)))
+        return CutPortion(cut, jobs)
 
     def _begin_search(self, portion: CutPortion, search: SearchConfig, stop: StopSignal) -> Begun:
         sources, queries = [job.tokens for job in portion.jobs], [job.query for job in portion.jobs]

@@ -45,6 +45,20 @@ def has_numba() -> bool:
     return find_spec("numba") is not None
 
 
+def entry_obstacle(module: str, name: str) -> str:
+    """Why a `compiled_entry` cannot be had; empty where it can. Numba is imported only where it has to compile.
+
+    Precondition: it is installed.
+    """
+    try:
+        path = _path_of(module, name)
+        if path is None or not path.exists():
+            _numba()
+    except (ImportError, OSError, AttributeError, SystemError) as error:  # such as of a Numba that does not know this NumPy
+        return f"numba cannot be imported: {' '.join(str(error).split())}"
+    return ""
+
+
 def require_numba(what: str) -> None:
     """Raise UsageError where Numba is not installed."""
     if not has_numba():
@@ -70,11 +84,22 @@ def compiled_entry(function: Callable[P, R]) -> Callable[P, R]:
     return _compile(function, False, inline="always")
 
 
-@cache
+_loaded: dict[tuple[str, str], Entry] = {}
+_loading = threading.RLock()
+
+
 def load_entry(module: str, name: str) -> Entry:
-    """A `compiled_entry`, from the cache where it is there. Otherwise its module is imported, and it is compiled."""
-    folder = cache_folder(program_of(module))
-    path = None if folder is None else folder / f"{module}.{name}.code"
+    """A `compiled_entry`, from the cache where it is there. Otherwise its module is imported, and it is compiled, by one thread for all."""
+    found = _loaded.get((module, name))
+    if found is None:  # a forked process, where a lock may stay locked, has it before
+        with _loading:
+            found = _loaded.get((module, name)) or _load_entry(module, name)
+            _loaded[module, name] = found
+    return found
+
+
+def _load_entry(module: str, name: str) -> Entry:
+    path = _path_of(module, name)
     made = None if path is None else MachineCode.kept(path)
     if made is None:
         function = getattr(import_module(module), name)
@@ -82,6 +107,11 @@ def load_entry(module: str, name: str) -> Entry:
         if path is not None:
             made.keep(path)
     return Entry(made)
+
+
+def _path_of(module: str, name: str) -> Path | None:
+    folder = cache_folder(program_of(module))
+    return None if folder is None else folder / f"{module}.{name}.code"
 
 
 def compiled_inside(function: Callable[P, R]) -> Callable[P, R]:

@@ -54,7 +54,7 @@ class NativeEncoder(EncoderEngine):
         reader = _READERS[how.purpose].get(stored.config.kind)
         if reason := unavailable(how.device):
             return reason
-        return computed_by_torch(stored.config.kind) if reader is None else reader.architecture.obstacle(stored.config.model_dump())
+        return computed_by_torch(stored.config.kind) if reader is None else reader.obstacle(stored.config.model_dump())
 
     @classmethod
     def of(cls, stored: StoredModel, how: How) -> "NativeEncoder":

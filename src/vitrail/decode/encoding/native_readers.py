@@ -1,9 +1,9 @@
 """Groups of texts read by compiled code: `transformer.pooling` and `recurrent.pooling` of `vitrail.native`."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from vitrail.decode.engines.native_models import NativeModel, NativeRecurrent, N
 from vitrail.errors import ModelError
 from vitrail.models.stored import StoredModel
 from vitrail.native.arrays import Allocate, Integers, allocate, padded
-from vitrail.native.compiled import load_entry
+from vitrail.native.compiled import entry_obstacle, load_entry
 from vitrail.native.machine_code import Entry
 from vitrail.native.matrices.packing import STEP
 from vitrail.native.recurrent import architecture as recurrent_architecture
@@ -47,7 +47,16 @@ class Reader(ABC):
 
     def compiled(self) -> Entry:
         """The compiled entry; needs Numba."""
-        return load_entry(f"vitrail.native.{self.program}.pooling", "pool")
+        return load_entry(*self._entry())
+
+    @classmethod
+    def obstacle(cls, config: Mapping[str, Any]) -> str:
+        """Why a model of this configuration cannot be read; empty where it can."""
+        return cls.architecture.obstacle(config) or entry_obstacle(*cls._entry())
+
+    @classmethod
+    def _entry(cls) -> tuple[str, str]:
+        return f"vitrail.native.{cls.program}.pooling", "pool"
 
     @abstractmethod
     def read(self, texts: Rows, *, scored: bool, make: Allocate = allocate) -> Found:

@@ -15,7 +15,7 @@ from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.decode.search.constraints import TokenIds
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import BatchConfig, SearchConfig
-from vitrail.errors import ModelError, UsageError
+from vitrail.errors import Interrupted, ModelError, UsageError
 from vitrail.models.stored import StoredModel
 from vitrail.runtime.machine import Device
 
@@ -46,6 +46,11 @@ class StopSignal:
     def set(self) -> None:
         """Let them end. They do not begin again."""
         self.flag[0] = 1
+
+    def check(self) -> None:
+        """Raise Interrupted where it is set."""
+        if self.flag[0]:
+            raise Interrupted("stopped before the search was done")
 
 
 def require_alignable(sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> None:

@@ -60,7 +60,9 @@ class NativeEngine(Engine):
         """See `Engine.obstacle`."""
         if reason := unavailable(device):
             return reason
-        return next(filter(None, (native_obstacle(one.config.model_dump()) for one in stored)), "")
+        if reason := next(filter(None, (native_obstacle(one.config.model_dump()) for one in stored)), ""):
+            return reason
+        return next(filter(None, (NATIVE_MODELS[one.config.kind].search_obstacle() for one in stored)), "")
 
     @classmethod
     def of(

@@ -18,7 +18,7 @@ from vitrail.decode.engines.pool import Pool
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search.relaxation import require_no_forced_words, search_constrained
 from vitrail.decode.search_config import SearchConfig
-from vitrail.errors import Interrupted, ModelError
+from vitrail.errors import ModelError
 from vitrail.native.arrays import Allocate, Arena, Integers, padded
 from vitrail.native.search.state import (
     DONE,
@@ -121,8 +121,7 @@ class GroupSearch:
     def run(self, groups: Sequence[Sequence[Job]]) -> list[list[list[Hypothesis]]]:
         """The n-best lists of each group's sentences. Preconditions: all ids are in the vocabularies, all positions in the tables; prompts
         of a group have one length."""
-        if self.stop.flag[0]:
-            raise Interrupted("stopped before the search was done")
+        self.stop.check()
         with borrowed_arena() as arena:
             if self._uses_again(groups):
                 ready = [self._prepare_one(groups[0][0], arena)]
@@ -198,7 +197,7 @@ class GroupSearch:
     def _require_done(self, search: Search) -> None:
         """Raise what ended a search before its time."""
         if search.progress[STATUS] == STOPPED:
-            raise Interrupted("stopped before the search was done")
+            self.stop.check()
         if search.progress[STATUS] == NO_POSITION:
             for model in self.models:
                 model.require(search.positions + 1)

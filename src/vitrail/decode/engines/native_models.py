@@ -11,7 +11,7 @@ from vitrail.decode.engines.engine import Head, Weights
 from vitrail.decode.engines.native_requests import Job, tokens_of
 from vitrail.errors import UsageError
 from vitrail.native.arrays import Allocate, Floats, Integers
-from vitrail.native.compiled import load_entry
+from vitrail.native.compiled import entry_obstacle, load_entry
 from vitrail.native.machine_code import Entry
 from vitrail.native.matrices.packing import (
     NO_LISTS,
@@ -64,7 +64,16 @@ class NativeModel(ABC):
     @classmethod
     def compiled_search(cls) -> Entry:
         """The compiled search; needs Numba."""
-        return load_entry(f"vitrail.native.{cls.program}.run", "run")
+        return load_entry(*cls._entry())
+
+    @classmethod
+    def search_obstacle(cls) -> str:
+        """Why there is no compiled search; empty where there is one, or where it can be compiled."""
+        return entry_obstacle(*cls._entry())
+
+    @classmethod
+    def _entry(cls) -> tuple[str, str]:
+        return f"vitrail.native.{cls.program}.run", "run"
 
     @property
     def matrix_bytes(self) -> int:
@@ -122,9 +131,10 @@ class NativeModel(ABC):
 
     def words(self) -> Any:
         """The packed model as words of the compiled search: it has more arrays than all the rest, and does not change."""
-        if self._words is None or self._words[0] is not self.packed:
-            self._words = self.packed, self.compiled_search().words(0, self.packed)
-        return self._words[1]
+        packed, kept = self.packed, self._words  # read once: other threads may write them
+        if kept is None or kept[0] is not packed:
+            kept = self._words = packed, self.compiled_search().words(0, packed)
+        return kept[1]
 
     def listed(self, shortlists: Shortlists, make: Allocate) -> ListedVocabulary:
         """What makes the logits of shortlists. What they share is kept until others share something else."""
@@ -261,8 +271,8 @@ class NativeTransformer(NativeModel):
     def extend_positions(self, wanted: int) -> None:
         """See `NativeModel.extend_positions`. A language model forgets what is too far back."""
         wanted = min(wanted, self.architecture.context or wanted)
-        if self.architecture.positions not in ("sinusoidal", "tensor2tensor", "rotary"):
-            return
+        if wanted <= self.positions or self.architecture.positions not in ("sinusoidal", "tensor2tensor", "rotary"):
+            return  # without the lock: in a forked process it may stay locked
         with self._growing:
             if wanted > self.positions:
                 self._outgrown.append(self.packed.weights.positions)
