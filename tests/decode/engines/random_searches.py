@@ -291,7 +291,7 @@ def difference(found: Found, expected: Found, *, columns: bool = True, most: flo
             return f"{TIE * _is_tie(ours, theirs, most)}sentence {number}: {ours} instead of {theirs}"
         for one, other in zip(ours, theirs, strict=True):
             scores = [_numbers(one), _numbers(other)]
-            near = len(scores[0]) == len(scores[1]) and np.allclose(*scores, rtol=1e-5, atol=most)
+            near = len(scores[0]) == len(scores[1]) and np.allclose(*scores, rtol=0, atol=most)
             if not near or (one.truncated, one.stopped) != (other.truncated, other.stopped) or (columns and one.column != other.column):
                 return f"sentence {number}: {one} instead of {other}"
     return ""
